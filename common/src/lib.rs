@@ -1,1 +1,18 @@
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+//! Direct Push without I/O: the protocols, the vocabulary and the decisions.
+//!
+//! Wire formats (`httpu`, `dav`, `autd`, `wbxml`, `eas`, `lmtp`), the names and numbers every part
+//! shares (`names`, `numbers`, `change`), and the state machines that decide (`push`, `sync`).
+//! The front end, the back end and the simulated device all call this same code; none of it knows a
+//! socket, a clock, a disk or a runtime: time comes in as [`clock::Moment`], chance as a seed.
+
+pub mod change;
+pub mod clock;
+
+pub mod dav;
+
+pub mod httpu;
+
+pub mod names;
+pub mod numbers;
