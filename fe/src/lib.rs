@@ -1,1 +1,4 @@
+//! The front end: parks phones' Pings and wakes them on NOTIFY.
 #![forbid(unsafe_code)]
+
+pub mod http;
