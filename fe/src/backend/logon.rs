@@ -1,0 +1,65 @@
+//! `POST /directpush/logon`: a password for an act-for token.
+
+use bytes::Bytes;
+use directpush_common::dav::DavError;
+use directpush_common::names::UserName;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::call::Call;
+use super::{Backend, Result, Session};
+
+#[derive(Serialize)]
+struct Request<'a> {
+    login: &'a str,
+    password: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Granted {
+    user: UserName,
+    token: String,
+    expires_secs: u64,
+    push: bool,
+    sync: bool,
+}
+
+/// What the back end says of a password.
+#[derive(Debug)]
+pub enum Logon {
+    /// It is right; the session is good for this many seconds.
+    Granted(Session, u64),
+    /// It is wrong, or nobody has that name.
+    Wrong,
+    /// It is right, and the user is disabled.
+    Disabled,
+}
+
+impl Backend {
+    /// Proves a password. The back end slows down whoever fails often.
+    ///
+    /// # Errors
+    /// [`super::Error`]; `Busy` when too many checks wait.
+    pub async fn logon(&self, login: &str, password: &str, backend: u16) -> Result<Logon> {
+        let body = serde_json::to_vec(&Request { login, password }).unwrap_or_default();
+        let mut call = Call::new("POST", "/directpush/logon", None);
+        call.headers.push(("Content-Type", "application/json".to_owned()));
+        call.body = Bytes::from(body);
+        // argon2id and a queue in front of it take their time.
+        call.timeout = Some(std::time::Duration::from_secs(15));
+        let answer = self.call(call).await?;
+        match answer.status {
+            StatusCode::OK => {
+                let granted: Granted =
+                    serde_json::from_slice(&answer.body).map_err(|_| DavError::Bad("logon"))?;
+                let Granted { user, token, expires_secs, push, sync } = granted;
+                Ok(Logon::Granted(Session { user, token: token.into(), backend, push, sync }, expires_secs))
+            }
+            StatusCode::UNAUTHORIZED if answer.header("DirectPush-Reason") != Some("front-end") => {
+                Ok(Logon::Wrong)
+            }
+            StatusCode::FORBIDDEN => Ok(Logon::Disabled),
+            _ => Err(answer.into_error()),
+        }
+    }
+}
