@@ -81,17 +81,17 @@ fn build() -> Result<PathBuf> {
     Ok(folder().join("target").join(host).join("release"))
 }
 
-/// The recorded messages that a target starts from: `common/testdata/<folder>` for each folder that its first lines name in
-/// `//! Seeds: a, b`, and whatever made it crash before.
+/// The messages that a target starts from: for each folder that its first lines name in `//! Seeds: a, b`, what was
+/// recorded in `common/testdata` and what was written for it in `common/fuzz/seeds`; and whatever made it crash before.
 fn seeds(name: &str) -> Result<Vec<PathBuf>> {
     let source = fs::read_to_string(folder().join("fuzz_targets").join(name).with_extension("rs"))?;
     let named = source.lines().find_map(|line| line.strip_prefix("//! Seeds: ")).unwrap_or("");
-    let testdata = root().join("common/testdata");
+    let places = [root().join("common/testdata"), folder().join("seeds")];
     let mut seeds = Vec::new();
     for wanted in named.split(',').map(str::trim).filter(|wanted| !wanted.is_empty()) {
-        let path = testdata.join(wanted);
-        ensure!(path.is_dir(), "{name}: there is no {}", path.display());
-        seeds.push(path);
+        let before = seeds.len();
+        seeds.extend(places.iter().map(|place| place.join(wanted)).filter(|path| path.is_dir()));
+        ensure!(seeds.len() > before, "{name}: there are no seeds {wanted}");
     }
     seeds.extend(Some(crashes(name)).filter(|path| path.is_dir()));
     Ok(seeds)

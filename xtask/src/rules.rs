@@ -223,10 +223,17 @@ fn file_headers(repository: &Repository) -> Vec<String> {
     repository
         .ending("rs")
         .filter(|(path, text)| {
-            !text.starts_with("//!") && path.file_name().is_some_and(|name| name != "tests.rs")
+            !opens_with_words(text) && path.file_name().is_some_and(|name| name != "tests.rs")
         })
         .map(|(path, _)| format!("{}: opens without a word on what it is", path.display()))
         .collect()
+}
+
+/// Attributes of the whole file may come first.
+fn opens_with_words(text: &str) -> bool {
+    text.lines()
+        .find(|line| !line.is_empty() && !line.starts_with("#!["))
+        .is_some_and(|line| line.starts_with("//!"))
 }
 
 fn sled_stays_home(repository: &Repository) -> Vec<String> {
