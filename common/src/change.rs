@@ -99,8 +99,8 @@ pub struct Entry {
 pub enum EntryKind {
     /// The item is here.
     Live(Live),
-    /// The item was deleted or moved out, by this maker.
-    Gone(Maker),
+    /// The item was deleted or moved out.
+    Gone(Gone),
 }
 
 /// What the log knows of a live item.
@@ -120,13 +120,30 @@ pub struct Live {
     pub read: bool,
 }
 
+/// What the log keeps of an item that left.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gone {
+    /// Who removed it.
+    pub maker: Maker,
+    /// When it had been received: Unix seconds. A device that never held it need not hear of it.
+    pub date: i64,
+}
+
 impl Entry {
+    /// When the item was received: Unix seconds.
+    pub fn date(&self) -> i64 {
+        match &self.kind {
+            EntryKind::Live(live) => live.date,
+            EntryKind::Gone(gone) => gone.date,
+        }
+    }
+
     /// Whether, for somebody who knows the folder as of `base`, this entry only repeats what `device`
     /// itself uploaded in a Sync since.
     pub fn is_own_upload(&self, base: Number, device: &DeviceKey) -> bool {
         match &self.kind {
             // A device that moved an item away knows that it is gone.
-            EntryKind::Gone(maker) => {
+            EntryKind::Gone(Gone { maker, .. }) => {
                 maker.device.as_ref() == Some(device) && matches!(maker.cause, Cause::Sync | Cause::Move)
             }
             EntryKind::Live(live) if self.id.0 > base => {

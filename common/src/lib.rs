@@ -16,3 +16,5 @@ pub mod httpu;
 
 pub mod names;
 pub mod numbers;
+pub mod push;
+pub mod wbxml;

@@ -132,14 +132,13 @@ impl<'de> Deserialize<'de> for UserName {
 
 /// One device of a user: what it is and which one, as it says itself.
 ///
-/// `Display` and `FromStr` use `<DeviceType>/<DeviceId>` with each part encoded as a path segment.
+/// One allocation, because each parked device has one. `Display` and `FromStr` use
+/// `<DeviceType>/<DeviceId>` with each part encoded as a path segment.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct DeviceKey {
-    /// DeviceType, constant for a device: `PocketPC`, `iPhone`.
-    device_type: Box<str>,
-    /// DeviceId, unique among the user's devices.
-    device_id: Box<str>,
-}
+pub struct DeviceKey(
+    /// DeviceType, a slash (neither part can hold one), DeviceId.
+    Box<str>,
+);
 
 impl DeviceKey {
     /// A device from what it sent in its request line.
@@ -150,17 +149,17 @@ impl DeviceKey {
                 return Err(BadName::TooLong);
             }
         }
-        Ok(Self { device_type: device_type.into(), device_id: device_id.into() })
+        Ok(Self(format!("{device_type}/{device_id}").into()))
     }
 
-    /// DeviceType.
+    /// DeviceType, constant for a device: `PocketPC`, `iPhone`.
     pub fn device_type(&self) -> &str {
-        &self.device_type
+        self.0.split('/').next().unwrap_or_default()
     }
 
-    /// DeviceId.
+    /// DeviceId, unique among the user's devices.
     pub fn device_id(&self) -> &str {
-        &self.device_id
+        self.0.split('/').nth(1).unwrap_or_default()
     }
 
     /// The device's folder in its user's mailbox, encoded, with a slash at the end.
@@ -171,7 +170,7 @@ impl DeviceKey {
 
 impl fmt::Display for DeviceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", encode_segment(&self.device_type), encode_segment(&self.device_id))
+        write!(f, "{}/{}", encode_segment(self.device_type()), encode_segment(self.device_id()))
     }
 }
 

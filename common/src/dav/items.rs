@@ -8,7 +8,7 @@ use super::{
     xml::{Element, escape, parse},
 };
 use crate::{
-    change::{Entry, EntryKind, Live, Maker},
+    change::{Entry, EntryKind, Gone, Live, Maker},
     names::ItemId,
     numbers::{CollectionToken, Number},
 };
@@ -109,10 +109,12 @@ impl Items {
             out.push_str("</D:href>");
             let item = format!("<dp:item id=\"{}\" changed=\"{}\"", entry.id, entry.changed);
             match &entry.kind {
-                EntryKind::Gone(maker) => {
-                    let (device, cause) = maker_attributes(maker);
+                EntryKind::Gone(gone) => {
+                    let (device, cause) = maker_attributes(&gone.maker);
+                    let date = gone.date;
                     out.push_str(&format!(
-                        "<D:status>HTTP/1.1 404 Not Found</D:status>{item} device=\"{device}\" cause=\"{cause}\"/>"
+                        "<D:status>HTTP/1.1 404 Not Found</D:status>{item} device=\"{device}\" \
+                         cause=\"{cause}\" date=\"{date}\"/>"
                     ));
                 }
                 EntryKind::Live(live) => {
@@ -154,7 +156,10 @@ impl Items {
         let mut items = Self { token, entries: Vec::new(), more: false };
         for response in root.children_named(DAV, "response") {
             if let Some(gone) = response.child(OURS, "item") {
-                let kind = EntryKind::Gone(maker(gone, "device", "cause")?);
+                let kind = EntryKind::Gone(Gone {
+                    maker: maker(gone, "device", "cause")?,
+                    date: gone.parsed("date")?,
+                });
                 items.entries.push(Entry {
                     id: ItemId(gone.parsed("id")?),
                     changed: gone.parsed("changed")?,
@@ -228,7 +233,7 @@ mod tests {
                     Entry {
                         id: ItemId(Number(5)),
                         changed: Number(12),
-                        kind: EntryKind::Gone(phone.clone()),
+                        kind: EntryKind::Gone(Gone { maker: phone.clone(), date: 9 }),
                     },
                 ],
                 more,
