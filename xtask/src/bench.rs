@@ -20,6 +20,7 @@ use crate::steps::{Outcome, cargo, program, root};
 use driver::Driver;
 use measure::{cpu_secs, pss_bytes};
 use nchan::Nchan;
+pub(crate) use nchan::is_root;
 use report::{Report, Subject};
 
 /// What is measured under load: changes per second and for how long.

@@ -1,15 +1,20 @@
 //! `cargo xtask interop`: our bytes shown to software that others wrote, and theirs to ours.
+//!
+//! Each step says what it needs; where that is missing it is skipped with a word on what to install.
 
-use anyhow::Result;
+mod notify;
 
-use crate::steps::{Outcome, Steps, program};
+use anyhow::{Result, bail};
 
-/// What the steps need, by Debian's names.
+use crate::bench::is_root;
+use crate::steps::{Outcome, Steps, cargo, find_program, program, root};
+
+/// What the steps and the benchmark need, by Debian's names.
 const PACKAGES: &[&str] = &["libwbxml2-utils", "tshark", "swaks", "nginx", "libnginx-mod-nchan", "curl"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Installs the other software first, by apt-get, as root
+    /// Only installs the other software (apt-get, as root), for this and for `bench`
     #[arg(long)]
     install: bool,
     /// Fails where a step could not run
@@ -18,20 +23,54 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut steps = Steps::default();
     if options.install {
-        steps.run("install", install);
+        return install();
     }
+    let mut steps = Steps::default();
+    steps.run("the article's NOTIFY, read by tshark", || {
+        with(&["tshark"], true, || notify::article(&notify::recorded(&root())?))
+    });
+    steps.run("a NOTIFY of the back end, read by tshark", || with(&["tshark"], true, || notify::live(demo)));
     steps.finish(options.require)
 }
 
-fn install() -> Result<Outcome> {
+/// Runs a step if its programs are here, and we are root where it must be.
+fn with(programs: &[&str], as_root: bool, step: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
+    if let Some(missing) = programs.iter().find(|name| find_program(name).is_none()) {
+        return Ok(Outcome::Skipped(format!("there is no {missing} (install {})", package_of(missing))));
+    }
+    if as_root && !is_root() {
+        return Ok(Outcome::Skipped("only root may capture packets (run as root)".to_owned()));
+    }
+    step()
+}
+
+fn package_of(program: &str) -> &str {
+    match program {
+        "wbxml2xml" | "xml2wbxml" => "libwbxml2-utils",
+        same => same,
+    }
+}
+
+/// The whole story once: in it the back end sends a NOTIFY.
+fn demo() -> Result<()> {
+    match program(&mut cargo(&["run", "--release", "--locked", "--", "demo"]))? {
+        Outcome::Failed(why) => bail!("the demo: {why}"),
+        _ => Ok(()),
+    }
+}
+
+fn install() -> Result<()> {
     let apt = |arguments: &[&str]| {
         let mut command = std::process::Command::new("apt-get");
         program(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
     };
-    if let failed @ Outcome::Failed(_) = apt(&["update", "-q"])? {
-        return Ok(failed);
+    for arguments in
+        [&["update", "-q"][..], &[&["install", "-y", "-q", "--no-install-recommends"], PACKAGES].concat()]
+    {
+        if let Outcome::Failed(why) = apt(arguments)? {
+            bail!(why);
+        }
     }
-    apt(&[&["install", "-y", "-q", "--no-install-recommends"], PACKAGES].concat())
+    Ok(())
 }
