@@ -12,6 +12,7 @@ pub mod clock;
 
 pub mod dav;
 
+pub mod eas;
 pub mod httpu;
 
 pub mod names;

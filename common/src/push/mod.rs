@@ -6,5 +6,7 @@
 
 pub mod heartbeat;
 pub mod ledger;
+pub mod ping;
+pub mod routing;
 
 pub mod wake;

@@ -1,0 +1,382 @@
+//! The front end's table of waiting Pings: who a NOTIFY is for, whose time is up, who must make room.
+//!
+//! A Ping is found by its group (128 random bits, chosen by this front end before its first SUBSCRIBE, so a NOTIFY
+//! cannot come too early to be known) and by its device. Deadlines of all Pings stand in one ordered set: one timer for
+//! the table, none per Ping. A parked connection leaves its [`Waker`] here.
+//!
+//! Not here: sockets, requests to the back end, which source addresses may send (the shell asks before).
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    task::Waker,
+};
+
+use smallvec::SmallVec;
+
+use super::ping::{PingStep, PingWait, SubscribeFailure, UnsubscribeAnswer};
+use crate::{
+    clock::Moment,
+    dav::{
+        poll::SubscriptionAnswer,
+        subscribe::{Already, DeviceEvent},
+    },
+    httpu::{CallBack, Notify, SubscriptionId},
+    names::Guid,
+};
+
+/// Pings of one device that may wait at the same time; a further one ends the oldest.
+pub const PINGS_PER_DEVICE: usize = 2;
+
+/// A waiting Ping. Stale references are noticed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct PingRef {
+    slot: u32,
+    generation: u32,
+}
+
+/// A Ping to be entered.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// The back end of the user's mailbox, as the shell numbers them.
+    pub backend: u16,
+    /// A keyed hash of user and device.
+    pub device: u64,
+    /// Fresh and random.
+    pub group: Guid,
+    /// Granted, in seconds.
+    pub heartbeat_secs: u32,
+    /// Folders to watch.
+    pub folders: usize,
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Routed {
+    /// Some Ping will ask the back end.
+    Taken,
+    /// For a Ping that already knows: a repetition.
+    Repeated,
+    /// Another process's call-back: a predecessor's, or another front end's.
+    NotOurs,
+    /// Our call-back, but no such Ping, or an id that is not that Ping's.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Entry {
+    wait: PingWait,
+    group: Guid,
+    device: u64,
+    due: Moment,
+    waker: Option<Waker>,
+    generation: u32,
+    backend: u16,
+}
+
+/// The waiting Pings of one front end process.
+#[derive(Debug)]
+pub struct Routing {
+    call_back: CallBack,
+    entries: Vec<Option<Box<Entry>>>,
+    free: Vec<u32>,
+    by_group: HashMap<Guid, u32>,
+    by_device: HashMap<u64, SmallVec<[u32; 2]>>,
+    due: BTreeSet<(Moment, u32)>,
+    generation: u32,
+    draining: bool,
+}
+
+impl Routing {
+    /// An empty table of the front end process that `call_back` names.
+    pub fn new(call_back: CallBack) -> Self {
+        Self {
+            call_back,
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_group: HashMap::new(),
+            by_device: HashMap::new(),
+            due: BTreeSet::new(),
+            generation: 0,
+            draining: false,
+        }
+    }
+
+    /// Where back ends send NOTIFYs.
+    pub fn call_back(&self) -> &CallBack {
+        &self.call_back
+    }
+
+    /// Enters a Ping whose heartbeat begins now. The oldest Ping of the device makes room if need be.
+    pub fn open(&mut self, now: Moment, opening: Opening) -> PingRef {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let deadline = now.plus_secs(u64::from(opening.heartbeat_secs));
+        let mut wait = PingWait::new(deadline, opening.folders);
+        if self.draining {
+            wait.handle_drain();
+        }
+        let entry = Entry {
+            wait,
+            group: opening.group,
+            device: opening.device,
+            due: Moment::NEVER,
+            waker: None,
+            generation,
+            backend: opening.backend,
+        };
+        let slot = self.insert(Box::new(entry));
+        self.by_group.insert(opening.group, slot);
+        let others = self.by_device.entry(opening.device).or_default();
+        others.push(slot);
+        let surplus = others.len().saturating_sub(PINGS_PER_DEVICE);
+        let oldest: SmallVec<[u32; 2]> = others.iter().take(surplus).copied().collect();
+        for slot in oldest {
+            self.change(slot, |wait| {
+                wait.handle_superseded();
+                true
+            });
+        }
+        self.reschedule(slot);
+        PingRef { slot, generation }
+    }
+
+    /// What the Ping's shell is to do now; [`PingStep::Wait`] leaves `waker` here to be woken for more. `None`: no
+    /// such Ping.
+    pub fn step(&mut self, now: Moment, ping: PingRef, waker: &Waker) -> Option<PingStep> {
+        let entry = self.entry_mut(ping)?;
+        let step = entry.wait.step(now);
+        if step == PingStep::Wait {
+            match &mut entry.waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+        }
+        self.reschedule(ping.slot);
+        Some(step)
+    }
+
+    /// The Ping's group.
+    pub fn group(&self, ping: PingRef) -> Option<Guid> {
+        self.entry(ping).map(|entry| entry.group)
+    }
+
+    /// The subscriptions that UNSUBSCRIBE has to name.
+    pub fn subscriptions(&self, ping: PingRef) -> SmallVec<[SubscriptionId; 4]> {
+        self.entry(ping).map(|entry| entry.wait.subscriptions().collect()).unwrap_or_default()
+    }
+
+    /// A SUBSCRIBE was answered.
+    pub fn handle_subscribed(
+        &mut self,
+        ping: PingRef,
+        position: u16,
+        id: SubscriptionId,
+        already: Already,
+        event: Option<DeviceEvent>,
+    ) {
+        self.change_ref(ping, |wait| wait.handle_subscribed(position, id, already, event));
+    }
+
+    /// A SUBSCRIBE failed.
+    pub fn handle_subscribe_failed(
+        &mut self,
+        now: Moment,
+        ping: PingRef,
+        position: u16,
+        failure: SubscribeFailure,
+    ) {
+        self.change_ref(ping, |wait| wait.handle_subscribe_failed(now, position, failure));
+    }
+
+    /// An UNSUBSCRIBE, conditional or final, was answered or timed out.
+    pub fn handle_unsubscribed(&mut self, now: Moment, ping: PingRef, answer: Option<&UnsubscribeAnswer>) {
+        self.change_ref(ping, |wait| wait.handle_unsubscribed(now, answer));
+    }
+
+    /// A datagram from a back end.
+    pub fn handle_notify(&mut self, notify: &Notify) -> Routed {
+        if notify.call_back != self.call_back {
+            return Routed::NotOurs;
+        }
+        let Some(group) = notify.group else {
+            return if notify.ids.is_empty() { self.notify_all() } else { Routed::Unknown };
+        };
+        let Some(&slot) = self.by_group.get(&group) else { return Routed::Unknown };
+        let mut routed = Routed::Unknown;
+        self.change(slot, |wait| {
+            let known = wait.is_notified();
+            let mut taken = notify.ids.is_empty() && wait.handle_notify(None);
+            for id in &notify.ids {
+                taken |= wait.handle_notify(Some(*id));
+            }
+            routed = match (taken, known) {
+                (false, _) => Routed::Unknown,
+                (true, false) => Routed::Taken,
+                (true, true) => Routed::Repeated,
+            };
+            routed == Routed::Taken
+        });
+        routed
+    }
+
+    /// The answer to POLL by call-back. Returns how many findings no datagram had announced: above zero, the UDP
+    /// path from that back end is broken.
+    pub fn handle_polled(&mut self, answers: &[SubscriptionAnswer]) -> usize {
+        let mut unannounced = 0;
+        for answer in answers {
+            let Some(&slot) = answer.group.and_then(|group| self.by_group.get(&group)) else { continue };
+            self.change(slot, |wait| {
+                let known = wait.is_notified();
+                let news = wait.handle_notify(Some(answer.id)) && !known;
+                unannounced += usize::from(news);
+                news
+            });
+        }
+        unannounced
+    }
+
+    /// A back end is a new process: all its Pings subscribe again.
+    pub fn handle_backend_restarted(&mut self, backend: u16) {
+        self.change_all(|entry| {
+            if entry.backend == backend {
+                entry.wait.handle_backend_restarted();
+            }
+        });
+    }
+
+    /// The front end is stopping: all Pings end, and new ones end at once.
+    pub fn handle_drain(&mut self) {
+        self.draining = true;
+        self.change_all(|entry| entry.wait.handle_drain());
+    }
+
+    /// Wakes the Pings whose time has come.
+    pub fn handle_time(&mut self, now: Moment) {
+        while let Some(&(due, slot)) = self.due.first() {
+            if due > now {
+                break;
+            }
+            self.due.remove(&(due, slot));
+            if let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) {
+                // Its shell asks for the next step and thereby enters the next deadline.
+                entry.due = Moment::NEVER;
+                if let Some(waker) = entry.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// When [`Routing::handle_time`] has something to do.
+    pub fn deadline(&self) -> Moment {
+        self.due.first().map_or(Moment::NEVER, |(due, _)| *due)
+    }
+
+    /// Forgets a Ping: it was answered, or its device hung up. Returns the subscriptions that still live.
+    pub fn close(&mut self, ping: PingRef) -> SmallVec<[SubscriptionId; 4]> {
+        let subscriptions = self.subscriptions(ping);
+        if self.entry(ping).is_none() {
+            return subscriptions;
+        }
+        if let Some(entry) = self.entries[ping.slot as usize].take() {
+            self.by_group.remove(&entry.group);
+            self.due.remove(&(entry.due, ping.slot));
+            if let Some(slots) = self.by_device.get_mut(&entry.device) {
+                slots.retain(|slot| *slot != ping.slot);
+                if slots.is_empty() {
+                    self.by_device.remove(&entry.device);
+                }
+            }
+            self.free.push(ping.slot);
+        }
+        subscriptions
+    }
+
+    /// Pings waiting.
+    pub fn len(&self) -> usize {
+        self.by_group.len()
+    }
+
+    /// Whether no Ping waits.
+    pub fn is_empty(&self) -> bool {
+        self.by_group.is_empty()
+    }
+
+    /// Subscriptions at one back end, for comparison with what it says in its answer to POLL.
+    pub fn subscriptions_at(&self, backend: u16) -> usize {
+        let here = self.entries.iter().flatten().filter(|entry| entry.backend == backend);
+        here.map(|entry| entry.wait.subscriptions().count()).sum()
+    }
+
+    fn notify_all(&mut self) -> Routed {
+        self.change_all(|entry| {
+            entry.wait.handle_notify(None);
+        });
+        Routed::Taken
+    }
+
+    fn insert(&mut self, entry: Box<Entry>) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.entries[slot as usize] = Some(entry);
+            return slot;
+        }
+        self.entries.push(Some(entry));
+        u32::try_from(self.entries.len() - 1).expect("connections are bounded far below 2^32")
+    }
+
+    fn entry(&self, ping: PingRef) -> Option<&Entry> {
+        let entry = self.entries.get(ping.slot as usize)?.as_deref()?;
+        (entry.generation == ping.generation).then_some(entry)
+    }
+
+    fn entry_mut(&mut self, ping: PingRef) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(ping.slot as usize)?.as_deref_mut()?;
+        (entry.generation == ping.generation).then_some(entry)
+    }
+
+    fn change_ref(&mut self, ping: PingRef, change: impl FnOnce(&mut PingWait)) {
+        if self.entry(ping).is_some() {
+            self.change(ping.slot, |wait| {
+                change(wait);
+                true
+            });
+        }
+    }
+
+    /// Changes a Ping and wakes its shell if `change` says that there is something new for it.
+    fn change(&mut self, slot: u32, change: impl FnOnce(&mut PingWait) -> bool) {
+        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        if change(&mut entry.wait)
+            && let Some(waker) = entry.waker.take()
+        {
+            waker.wake();
+        }
+        self.reschedule(slot);
+    }
+
+    fn change_all(&mut self, mut change: impl FnMut(&mut Entry)) {
+        for slot in 0..self.entries.len() {
+            let Some(entry) = self.entries[slot].as_mut() else { continue };
+            change(entry);
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+            self.reschedule(u32::try_from(slot).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn reschedule(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        let due = entry.wait.deadline();
+        if due != entry.due {
+            self.due.remove(&(entry.due, slot));
+            if due != Moment::NEVER {
+                self.due.insert((due, slot));
+            }
+            entry.due = due;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
