@@ -3,6 +3,7 @@
 //! Each step says what it needs; where that is missing it is skipped with a word on what to install.
 
 mod notify;
+mod wbxml;
 
 use anyhow::{Result, bail};
 
@@ -27,6 +28,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return install();
     }
     let mut steps = Steps::default();
+    steps.run("our WBXML, every tag, read by libwbxml", || with(&["wbxml2xml"], false, wbxml::every_tag));
+    steps.run("messages to libwbxml and back", || {
+        with(&["wbxml2xml", "xml2wbxml"], false, || wbxml::messages(&root().join("common/testdata/eas")))
+    });
     steps.run("the article's NOTIFY, read by tshark", || {
         with(&["tshark"], true, || notify::article(&notify::recorded(&root())?))
     });
