@@ -3,4 +3,6 @@
 
 pub mod auth;
 pub mod backend;
+pub mod config;
+pub mod eas;
 pub mod http;

@@ -1,0 +1,3 @@
+//! The commands of Exchange ActiveSync.
+
+pub mod render;
