@@ -3,6 +3,8 @@
 
 pub mod auth;
 pub mod backend;
+pub mod clock;
 pub mod config;
 pub mod eas;
 pub mod http;
+pub mod push;

@@ -25,6 +25,9 @@ pub const ITEM_BYTES_MAX: usize = 64 << 20;
 /// The same condition of the same back end is logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// A request that gets no turn for this long is given up.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How to reach one back end.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -160,6 +163,10 @@ impl Backend {
         if !call.probing && !self.breaker.lock().allows(self.now()) {
             return Err(Error::Protected { backend: self.name().to_owned() });
         }
+        // Our own queue is not the back end's slowness: its time begins when the request is sent.
+        let Ok(_slot) = timeout(SLOT_WAIT_MAX, self.slots.acquire()).await else {
+            return Err(Error::Busy { retry_after_secs: SLOT_WAIT_MAX.as_secs() });
+        };
         let user = call.session.map_or("-", |session| session.user.as_str()).to_owned();
         match timeout(call.timeout.unwrap_or(self.settings.timeout), self.send(call)).await {
             Ok(Ok(answer)) => {
@@ -206,7 +213,6 @@ impl Backend {
     }
 
     async fn send(&self, call: Call<'_>) -> Result<Answer> {
-        let _slot = self.slots.acquire().await;
         match self.attempt(&call).await {
             // A kept connection that had died under us: a new one is worth a try.
             Err(Error::Unreachable { source, .. }) if !source.is_connect() && !source.is_timeout() => {

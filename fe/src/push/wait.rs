@@ -1,0 +1,257 @@
+//! One waiting Ping: does what the table says next, until the table says what to answer.
+//!
+//! Cancel-safe: dropping a [`Wait`] takes the Ping out of the table and ends its subscriptions
+//! behind. Requests under way live in one box that exists only while they run.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use directpush_common::dav::subscribe::{DeviceEvent, LIFETIME_SECS_MAX, Subscribe};
+use directpush_common::names::{DeviceKey, Guid};
+use directpush_common::push::ping::{PingOutcome, PingStep, SubscribeFailure, UnsubscribeAnswer};
+use directpush_common::push::routing::{Opening, PingRef};
+use smallvec::SmallVec;
+
+use super::farewell::Farewell;
+use super::{Engine, Watches};
+use crate::backend::subscribe::Subscription;
+use crate::backend::{Error, Session};
+
+/// A subscription outlives the heartbeat by this much, so that it never ends first.
+const LIFETIME_BEYOND_HEARTBEAT_SECS: u32 = 60;
+
+/// Whose Ping it is and what it watches.
+#[derive(Clone)]
+pub struct Question {
+    /// The log-on.
+    pub session: Arc<Session>,
+    /// The device.
+    pub device: Arc<DeviceKey>,
+    /// A keyed hash of user and device.
+    pub hash: u64,
+    /// The folders.
+    pub watches: Arc<Watches>,
+    /// Granted, in seconds.
+    pub heartbeat_secs: u32,
+}
+
+/// A Ping in the table.
+pub struct Wait {
+    engine: Arc<Engine>,
+    session: Arc<Session>,
+    device: Arc<DeviceKey>,
+    watches: Arc<Watches>,
+    ping: PingRef,
+    heartbeat_secs: u16,
+    /// Requests to the back end that the table is waiting for.
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Wait {
+    /// Enters a Ping whose heartbeat begins now.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn open(engine: &Arc<Engine>, question: Question) -> Result<Self, getrandom::Error> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let Question { session, device, hash, watches, heartbeat_secs } = question;
+        let opening = Opening {
+            backend: session.backend,
+            device: hash,
+            group: Guid::from_random(random),
+            heartbeat_secs,
+            folders: watches.folders.len(),
+        };
+        let ping = engine.routing().open(engine.now(), opening);
+        let heartbeat_secs = u16::try_from(heartbeat_secs).unwrap_or(u16::MAX);
+        Ok(Self { engine: Arc::clone(engine), session, device, watches, ping, heartbeat_secs, work: None })
+    }
+
+    /// What it watches.
+    pub fn watches(&self) -> &Arc<Watches> {
+        &self.watches
+    }
+
+    /// Subscribes to the folders. `Some` = there is an answer already; `None` = it is time to wait.
+    ///
+    /// # Errors
+    /// [`Error::Credential`]: the log-on is no longer good, and nothing was decided.
+    pub async fn establish(&mut self) -> Result<Option<PingOutcome>, Error> {
+        loop {
+            match self.engine.step(self.ping, Waker::noop()) {
+                Some(PingStep::Wait) => return Ok(None),
+                Some(PingStep::Answer(outcome)) => return Ok(Some(outcome)),
+                Some(PingStep::Subscribe(positions)) => {
+                    let job = self.job();
+                    if let Err(error @ Error::Credential) = job.subscribe(&positions).await {
+                        return Err(error);
+                    }
+                }
+                Some(PingStep::Ask) => self.job().unsubscribe(true).await,
+                Some(PingStep::End) => self.job().unsubscribe(false).await,
+                None => return Ok(Some(PingOutcome::Superseded)),
+            }
+        }
+    }
+
+    /// The outcome, once there is one.
+    pub fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<PingOutcome> {
+        loop {
+            if let Some(work) = &mut self.work {
+                ready!(work.as_mut().poll(cx));
+                self.work = None;
+            }
+            let job = match self.engine.step(self.ping, cx.waker()) {
+                Some(PingStep::Wait) => return Poll::Pending,
+                Some(PingStep::Answer(outcome)) => return Poll::Ready(outcome),
+                Some(step) => (self.job(), step),
+                None => return Poll::Ready(PingOutcome::Superseded),
+            };
+            self.work = Some(Box::pin(async move {
+                let (job, step) = job;
+                match step {
+                    PingStep::Subscribe(positions) => job.rearm(&positions).await,
+                    PingStep::Ask => job.unsubscribe(true).await,
+                    PingStep::End => job.unsubscribe(false).await,
+                    PingStep::Wait | PingStep::Answer(_) => {}
+                }
+            }));
+        }
+    }
+
+    fn job(&self) -> Job {
+        Job {
+            engine: Arc::clone(&self.engine),
+            session: Arc::clone(&self.session),
+            device: Arc::clone(&self.device),
+            watches: Arc::clone(&self.watches),
+            ping: self.ping,
+            heartbeat_secs: u32::from(self.heartbeat_secs),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let ids = self.engine.routing().close(self.ping);
+        if !ids.is_empty() {
+            let session = Arc::clone(&self.session);
+            self.engine.flow(session.backend).left.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            let _ = self.engine.farewells.send(Farewell { session, ids, after: Duration::ZERO });
+        }
+    }
+}
+
+/// Requests to the back end on behalf of one Ping.
+struct Job {
+    engine: Arc<Engine>,
+    session: Arc<Session>,
+    device: Arc<DeviceKey>,
+    watches: Arc<Watches>,
+    ping: PingRef,
+    heartbeat_secs: u32,
+}
+
+impl Job {
+    /// Subscribes again for a device that waits already: in turn with all the others.
+    async fn rearm(&self, positions: &[u16]) {
+        let _turn = self.engine.rearming.acquire().await;
+        if let Err(Error::Credential) = self.subscribe(positions).await {
+            // Nobody is there to log on again; the device's next command does it.
+            for &position in positions {
+                self.report_failure(position, SubscribeFailure::FolderGone);
+            }
+        }
+    }
+
+    /// SUBSCRIBE for each folder, in the device's order.
+    async fn subscribe(&self, positions: &[u16]) -> Result<(), Error> {
+        let Some(group) = self.engine.routing().group(self.ping) else { return Ok(()) };
+        let backend = self.engine.backends.of(&self.session);
+        let mut silent = false;
+        for &position in positions {
+            let Some(watch) = self.watches.folders.get(usize::from(position)) else { continue };
+            if silent {
+                // The others would only wait for the same silence.
+                self.report_failure(position, SubscribeFailure::Backend);
+                continue;
+            }
+            let subscribe = Subscribe {
+                call_back: self.engine.call_back.clone(),
+                group,
+                lifetime_secs: (self.heartbeat_secs + LIFETIME_BEYOND_HEARTBEAT_SECS).min(LIFETIME_SECS_MAX),
+                delay_secs: self.engine.delay_secs,
+                device: (*self.device).clone(),
+                since: watch.since(),
+                floor: watch.floor(),
+                hierarchy: self.watches.hierarchy,
+                poll_interval_secs: self.engine.poll_interval_secs,
+            };
+            let url = format!("{}{}", self.session.user.mailbox_url(), watch.path());
+            match backend.subscribe(&self.session, &url, &subscribe).await {
+                Ok(Subscription::Made(made)) => {
+                    self.engine.tally.subscribed.add_one();
+                    let mut routing = self.engine.routing();
+                    routing.handle_subscribed(self.ping, position, made.id, made.already, made.event);
+                }
+                Ok(Subscription::Gone) => self.report_failure(position, SubscribeFailure::FolderGone),
+                Ok(Subscription::TokenTooOld) => self.report_failure(position, SubscribeFailure::TokenGone),
+                Err(Error::Credential) => return Err(Error::Credential),
+                Err(error) => {
+                    self.engine.tally.subscribe_failed.add_one();
+                    backend.complain("SUBSCRIBE", &error);
+                    silent = error.is_silence();
+                    if silent {
+                        self.engine.poke(self.session.backend);
+                    }
+                    self.report_failure(position, SubscribeFailure::Backend);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report_failure(&self, position: u16, failure: SubscribeFailure) {
+        let now = self.engine.now();
+        self.engine.routing().handle_subscribe_failed(now, self.ping, position, failure);
+    }
+
+    /// The end of the Ping, or with `only_if_changed` the question whether it is one.
+    async fn unsubscribe(&self, only_if_changed: bool) {
+        let ids: SmallVec<[_; 4]> = self.engine.routing().subscriptions(self.ping);
+        let flow = self.engine.flow(self.session.backend);
+        let count = ids.len() as u64;
+        flow.leaving.fetch_add(count, Ordering::Relaxed);
+        flow.left.fetch_add(count, Ordering::Relaxed);
+        if only_if_changed {
+            self.engine.tally.asked.add_one();
+        }
+        let backend = self.engine.backends.of(&self.session);
+        let answer = match backend.unsubscribe(&self.session, ids.iter().copied(), only_if_changed).await {
+            Ok(said) => Some(UnsubscribeAnswer { answers: said.answers, kept: said.kept, event: said.event }),
+            // The log-on ended while the device waited: its next command will find out how.
+            Err(Error::Credential) => Some(UnsubscribeAnswer {
+                answers: Vec::new(),
+                kept: false,
+                event: Some(DeviceEvent::Password),
+            }),
+            Err(error) => {
+                self.engine.tally.unsubscribe_failed.add_one();
+                backend.complain("UNSUBSCRIBE", &error);
+                if !only_if_changed {
+                    let (session, after) = (Arc::clone(&self.session), Duration::from_secs(5));
+                    let _ = self.engine.farewells.send(Farewell { session, ids, after });
+                }
+                None
+            }
+        };
+        flow.leaving.fetch_sub(count, Ordering::Relaxed);
+        let now = self.engine.now();
+        self.engine.routing().handle_unsubscribed(now, self.ping, answer.as_ref());
+    }
+}
