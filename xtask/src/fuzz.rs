@@ -7,9 +7,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::interop::bytes_of_hex;
 use crate::steps::{Outcome, Steps, cargo, output, root};
 
 /// What `cargo fuzz` gives to the compiler as well: counters on every edge, and the operands of comparisons.
@@ -40,8 +42,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         all.into_iter().filter(|name| options.target.is_empty() || options.target.contains(name)).collect();
     let programs = build()?;
     let mut steps = Steps::default();
-    for name in chosen {
-        steps.run(&name, || fuzz(&programs.join(&name), &name, options.seconds));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    for together in chosen.chunks(cores) {
+        thread::scope(|scope| {
+            let programs = &programs;
+            let start = |name| scope.spawn(move || fuzz(&programs.join(name), name, options.seconds));
+            let running: Vec<_> = together.iter().map(|name| (name, start(name))).collect();
+            for (name, run) in running {
+                steps.run(name, || run.join().map_err(|_| anyhow!("its runner panicked"))?);
+            }
+        });
     }
     steps.finish(false)
 }
@@ -97,6 +107,23 @@ fn seeds(name: &str) -> Result<Vec<PathBuf>> {
     Ok(seeds)
 }
 
+/// Copies the seeds into one folder, as bytes: some are recorded as hex.
+fn unpack(seeds: &[PathBuf], folder: &Path) -> Result<()> {
+    let mut number = 0;
+    for seed in seeds {
+        for entry in fs::read_dir(seed)? {
+            let path = entry?.path();
+            let mut bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            if path.extension().is_some_and(|extension| extension == "hex") {
+                bytes = bytes_of_hex(&String::from_utf8(bytes)?)?;
+            }
+            fs::write(folder.join(number.to_string()), bytes)?;
+            number += 1;
+        }
+    }
+    Ok(())
+}
+
 /// Where inputs are kept that once crashed a target; they are replayed by every later run.
 fn crashes(name: &str) -> PathBuf {
     root().join("common/testdata/fuzz").join(name)
@@ -105,6 +132,8 @@ fn crashes(name: &str) -> PathBuf {
 fn fuzz(program: &Path, name: &str, seconds: u32) -> Result<Outcome> {
     let corpus = folder().join("corpus").join(name);
     let artifacts = tempfile::tempdir()?;
+    let unpacked = tempfile::tempdir()?;
+    unpack(&seeds(name)?, unpacked.path())?;
     fs::create_dir_all(&corpus)?;
     let run = Command::new(program)
         .arg(format!("-max_total_time={seconds}"))
@@ -112,7 +141,7 @@ fn fuzz(program: &Path, name: &str, seconds: u32) -> Result<Outcome> {
         .args(["-print_final_stats=1", "-verbosity=0", INPUT_BYTES_MAX])
         .args(BOUNDS)
         .arg(&corpus)
-        .args(seeds(name)?)
+        .arg(unpacked.path())
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start {}", program.display()))?;

@@ -6,6 +6,7 @@ mod notify;
 mod wbxml;
 
 use anyhow::{Result, bail};
+pub(crate) use notify::bytes_of_hex;
 
 use crate::bench::is_root;
 use crate::steps::{Outcome, Steps, cargo, find_program, program, root};

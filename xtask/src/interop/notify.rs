@@ -148,7 +148,7 @@ fn check_layout(seen: &Seen) -> Result<()> {
 }
 
 /// Bytes from hex digits, blanks and line ends between them.
-pub(super) fn bytes_of_hex(text: &str) -> Result<Vec<u8>> {
+pub(crate) fn bytes_of_hex(text: &str) -> Result<Vec<u8>> {
     let digits: String = text.split_whitespace().collect();
     ensure!(digits.len().is_multiple_of(2) && digits.is_ascii(), "not whole bytes in hex");
     (0..digits.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&digits[at..at + 2], 16)?)).collect()
