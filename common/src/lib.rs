@@ -18,4 +18,5 @@ pub mod httpu;
 pub mod names;
 pub mod numbers;
 pub mod push;
+pub mod sync;
 pub mod wbxml;

@@ -26,6 +26,13 @@ pub enum ItemsRequest {
         /// Entries, at most.
         limit: usize,
     },
+    /// Live items above `after`, oldest first.
+    Additions {
+        /// Only items with a greater id.
+        after: ItemId,
+        /// Entries, at most.
+        limit: usize,
+    },
     /// Live items below `before`, newest first.
     Walk {
         /// Only items with a smaller id; none = from the newest.
@@ -38,7 +45,7 @@ pub enum ItemsRequest {
 /// The answer of either report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Items {
-    /// Changes: the state known after this answer. Walk: the folder's state when the scan began.
+    /// Changes: the state known after this answer. Otherwise: the folder's state when the scan began.
     pub token: CollectionToken,
     /// The entries, in the order of the report.
     pub entries: Vec<Entry>,
@@ -58,6 +65,10 @@ impl ItemsRequest {
                      <D:limit><D:nresults>{limit}</D:nresults></D:limit><D:prop><dp:item/></D:prop></D:sync-collection>"
                 )
             }
+            Self::Additions { after, limit } => format!(
+                "<?xml version=\"1.0\"?><dp:walk xmlns:dp=\"{OURS}\"><dp:after>{after}</dp:after>\
+                 <dp:nresults>{limit}</dp:nresults></dp:walk>"
+            ),
             Self::Walk { before, limit } => {
                 let before = before.unwrap_or_default();
                 format!(
@@ -89,6 +100,10 @@ impl ItemsRequest {
             let nresults = root.child(DAV, "limit").and_then(|limit| limit.child_text(DAV, "nresults"));
             Ok(Self::Changes { since, limit: limit(nresults)? })
         } else if root.is(OURS, "walk") {
+            if let Some(after) = root.child_text(OURS, "after") {
+                let after = ItemId(after.parse().map_err(|_| DavError::Bad("after"))?);
+                return Ok(Self::Additions { after, limit: limit(root.child_text(OURS, "nresults"))? });
+            }
             let before = root.child_text(OURS, "before").ok_or(DavError::Missing("before"))?;
             let before: Number = before.parse().map_err(|_| DavError::Bad("before"))?;
             let before = (before != Number::ZERO).then_some(ItemId(before));
@@ -249,6 +264,7 @@ mod tests {
         for request in [
             ItemsRequest::Changes { since: None, limit: 100 },
             ItemsRequest::Changes { since: Some(token), limit: 512 },
+            ItemsRequest::Additions { after: ItemId(Number(8)), limit: 9 },
             ItemsRequest::Walk { before: None, limit: 1 },
             ItemsRequest::Walk { before: Some(ItemId(Number(8))), limit: 1 },
         ] {

@@ -15,10 +15,12 @@ mod testing;
 pub mod answer;
 pub mod command;
 pub mod folder_sync;
+pub mod item_estimate;
 pub mod ping;
 pub mod provision;
 pub mod request_line;
 pub mod status;
+pub mod sync;
 pub mod version;
 
 pub use answer::{Answer, Malformed, common_status_answer, malformed_answer};

@@ -49,6 +49,7 @@ const SINCE_12_1: [(crate::wbxml::Tag, &str); 28] = [
     (tags::REQUIRE_DEVICE_ENCRYPTION, "0"),
     (tags::ALLOW_UNSIGNED_APPLICATIONS, "1"),
     (tags::ALLOW_UNSIGNED_INSTALLATION_PACKAGES, "1"),
+    (tags::MIN_DEVICE_PASSWORD_COMPLEX_CHARACTERS, "1"),
     (tags::ALLOW_WI_FI, "1"),
     (tags::ALLOW_TEXT_MESSAGING, "1"),
     (tags::ALLOW_POPIMAP_EMAIL, "1"),
@@ -71,7 +72,6 @@ const SINCE_12_1: [(crate::wbxml::Tag, &str); 28] = [
     (tags::ALLOW_CONSUMER_EMAIL, "1"),
     (tags::ALLOW_REMOTE_DESKTOP, "1"),
     (tags::ALLOW_INTERNET_SHARING, "1"),
-    (tags::MIN_DEVICE_PASSWORD_COMPLEX_CHARACTERS, "1"),
 ];
 
 impl PolicyData {

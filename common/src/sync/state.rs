@@ -1,0 +1,273 @@
+//! The device's state objects in its user's mailbox, as JSON with a version.
+//!
+//! A front end reads versions n and n−1 of each and writes version n. Each object is O(1): two keys and a few
+//! numbers, however many items the device holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::numbers::{CollectionToken, Number};
+
+/// Version of the objects that this code writes.
+pub const STATE_VERSION: u32 = 1;
+
+/// A state object that cannot be used: the device starts over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a state object of version {0}, which this front end does not read")]
+pub struct UnknownVersion(pub u32);
+
+/// What the device was told under one SyncKey of a collection.
+///
+/// The device holds every item that passes `floor`, has an id up to `through`, and lies not below the walk's `before` (while
+/// there is a walk), in the state of `base` or a later one. Ids and log positions are two numbers, because an item that is
+/// changed before it was sent moves up in the log, but keeps its id.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct KeyState {
+    /// The number in the SyncKey; it only grows, also when the device starts over at 0.
+    pub key: u32,
+    /// The folder's state that the device knows; none = nothing yet.
+    pub base: Option<CollectionToken>,
+    /// Every addition up to this id was sent. Equal to the number of `base` unless `more`.
+    #[serde(default)]
+    pub through: Number,
+    /// The part of the folder that is still to be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walk: Option<Walk>,
+    /// Whether additions beyond `through` or changes beyond `base` were left for the next response.
+    #[serde(default)]
+    pub more: bool,
+    /// Unix seconds: items received before are not on the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<i64>,
+    /// FilterType that `floor` was made from.
+    #[serde(default)]
+    pub filter: u8,
+    /// Options that last until the device sends others; the front end's own form.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub options: String,
+    /// ClientId and ServerId of the items that the device added in the request that led to this key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<(String, String)>,
+}
+
+/// A walk down the items from the newest, begun by a first Sync or a changed filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Walk {
+    /// Items with a smaller id are still to be looked at; 0 = from the newest.
+    pub before: Number,
+    /// The filter before: which of those items the device holds. None = none of them (a first Sync).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<OldFloor>,
+}
+
+/// The floor that was in force before a filter changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct OldFloor {
+    /// Unix seconds; none = everything.
+    pub floor: Option<i64>,
+}
+
+impl KeyState {
+    /// Whether the next Sync would bring something already known: Ping answers 2 at once.
+    pub fn is_pending(&self) -> bool {
+        self.more || self.walk.is_some()
+    }
+}
+
+/// `Collection-<counter>`: the Sync state of one collection of one device.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct CollectionState {
+    /// [`STATE_VERSION`].
+    pub version: u32,
+    /// The key returned last.
+    pub current: KeyState,
+    /// The key before it, kept until the device proves by a Sync that it has the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<KeyState>,
+}
+
+/// From where a Sync request goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Resume {
+    /// The device has the current key.
+    Current(KeyState),
+    /// The last response did not reach the device: go on from the key before.
+    Replay(KeyState),
+    /// Neither: Status 3, the device starts over.
+    Unknown,
+}
+
+impl CollectionState {
+    /// Checks the version that was read.
+    ///
+    /// # Errors
+    /// [`UnknownVersion`] for an object of a newer format.
+    pub fn checked(self) -> Result<Self, UnknownVersion> {
+        if (1..=STATE_VERSION).contains(&self.version) { Ok(self) } else { Err(UnknownVersion(self.version)) }
+    }
+
+    /// From where a request with `key` (not 0) goes on.
+    pub fn resume(&self, key: u32) -> Resume {
+        match &self.previous {
+            _ if key == self.current.key && key != 0 => Resume::Current(self.current.clone()),
+            Some(previous) if key == previous.key => Resume::Replay(previous.clone()),
+            _ => Resume::Unknown,
+        }
+    }
+
+    /// The state after a response that starts the collection over (SyncKey 0).
+    #[must_use]
+    pub fn started_over(&self, filter: u8, floor: Option<i64>, options: String) -> Self {
+        let current = KeyState {
+            key: self.current.key.wrapping_add(1).max(1),
+            filter,
+            floor,
+            options,
+            ..KeyState::default()
+        };
+        Self { version: STATE_VERSION, current, previous: None }
+    }
+
+    /// The state after a response with a new key made from `from`.
+    #[must_use]
+    pub fn answered(from: KeyState, mut next: KeyState) -> Self {
+        next.key = from.key.wrapping_add(1).max(1);
+        Self { version: STATE_VERSION, current: next, previous: Some(from) }
+    }
+
+    /// The state after an empty response: the same key knows more. Only for [`Resume::Current`].
+    #[must_use]
+    pub fn advanced(&self, next: KeyState) -> Self {
+        let current = KeyState { key: self.current.key, ..next };
+        Self { version: STATE_VERSION, current, previous: self.previous.clone() }
+    }
+}
+
+/// `FolderSyncFile`: the hierarchy that the device knows.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct FolderSyncState {
+    /// [`STATE_VERSION`].
+    pub version: u32,
+    /// The key returned last.
+    pub key: u32,
+    /// The hierarchy number behind it.
+    pub hierarchy: Number,
+    /// The key before it and its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<(u32, Number)>,
+}
+
+impl FolderSyncState {
+    /// Checks the version that was read.
+    ///
+    /// # Errors
+    /// [`UnknownVersion`] for an object of a newer format.
+    pub fn checked(self) -> Result<Self, UnknownVersion> {
+        if (1..=STATE_VERSION).contains(&self.version) { Ok(self) } else { Err(UnknownVersion(self.version)) }
+    }
+
+    /// The hierarchy number that a device with `key` (not 0) knows; `None`: Status 9.
+    pub fn known(&self, key: u32) -> Option<Number> {
+        match self.previous {
+            _ if key == self.key && key != 0 => Some(self.hierarchy),
+            Some((previous, number)) if key == previous => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The state after a response that tells a device with `key` (0 = none) about `hierarchy`. Nothing new keeps the
+    /// key.
+    #[must_use]
+    pub fn answered(&self, key: u32, hierarchy: Number) -> Self {
+        match self.known(key) {
+            Some(known) if known == hierarchy && key == self.key => *self,
+            known => Self {
+                version: STATE_VERSION,
+                key: self.key.max(key).wrapping_add(1).max(1),
+                hierarchy,
+                previous: known.map(|known| (key, known)),
+            },
+        }
+    }
+}
+
+/// `Provision`: the policy keys of the device and what it said about itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct ProvisionState {
+    /// [`STATE_VERSION`].
+    pub version: u32,
+    /// The final key; 0 = none yet.
+    pub policy_key: u32,
+    /// The temporary key that the device has to acknowledge; 0 = none.
+    #[serde(default)]
+    pub pending_key: u32,
+    /// DeviceInformation: names and values as sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub information: Vec<(String, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(key: u32) -> KeyState {
+        KeyState { key, ..KeyState::default() }
+    }
+
+    #[test]
+    fn keys_n_and_n_minus_1_are_known_and_no_other() {
+        let one = CollectionState::default().started_over(0, None, String::new());
+        assert_eq!(one.resume(1), Resume::Current(one.current.clone()));
+        assert_eq!(one.resume(0), Resume::Unknown);
+        let two = CollectionState::answered(one.current.clone(), KeyState { more: true, ..state(0) });
+        assert_eq!((two.current.key, two.current.more), (2, true));
+        assert_eq!(two.resume(1), Resume::Replay(one.current.clone()));
+        assert_eq!(two.resume(3), Resume::Unknown);
+        let again = CollectionState::answered(one.current, state(0));
+        assert_eq!(again.current.key, 2, "a replay gives the lost key again");
+        let three = CollectionState::answered(two.current, state(0));
+        assert_eq!(three.resume(1), Resume::Unknown);
+    }
+
+    #[test]
+    fn starting_over_never_gives_a_key_again() {
+        let one = CollectionState::default().started_over(0, None, String::new());
+        let two = CollectionState::answered(one.current, state(0));
+        let over = two.started_over(3, Some(5), "x".into());
+        assert_eq!((over.current.key, over.current.base, over.previous), (3, None, None));
+    }
+
+    #[test]
+    fn an_empty_response_keeps_the_key() {
+        let one = CollectionState::default().started_over(0, None, String::new());
+        let base = Some(CollectionToken { epoch: 1, number: Number(9) });
+        let advanced = one.advanced(KeyState { base, ..state(77) });
+        assert_eq!((advanced.current.key, advanced.current.base), (1, base));
+    }
+
+    #[test]
+    fn folder_keys_follow_the_hierarchy() {
+        let first = FolderSyncState::default().answered(0, Number(5));
+        assert_eq!((first.key, first.known(1), first.known(0)), (1, Some(Number(5)), None));
+        assert_eq!(first.answered(1, Number(5)), first, "nothing new keeps the key");
+        let second = first.answered(1, Number(6));
+        assert_eq!((second.key, second.known(1), second.known(2)), (2, Some(Number(5)), Some(Number(6))));
+        let replay = second.answered(1, Number(6));
+        assert_eq!((replay.known(1), replay.hierarchy), (Some(Number(5)), Number(6)));
+        assert_eq!(second.answered(0, Number(6)).known(1), None);
+    }
+
+    #[test]
+    fn objects_read_what_they_write_and_refuse_the_future() {
+        let old = Some(OldFloor { floor: None });
+        let state = KeyState {
+            walk: Some(Walk { before: Number(7), old }),
+            added: vec![("c".into(), "s".into())],
+            ..state(3)
+        };
+        let object = CollectionState::answered(state.clone(), state);
+        let json = serde_json::to_string(&object).unwrap();
+        assert_eq!(serde_json::from_str::<CollectionState>(&json).unwrap().checked(), Ok(object.clone()));
+        assert_eq!(CollectionState { version: 2, ..object }.checked(), Err(UnknownVersion(2)));
+        assert!(serde_json::from_str::<CollectionState>("{}").is_err());
+    }
+}
