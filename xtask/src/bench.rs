@@ -25,6 +25,8 @@ use report::{Report, Subject};
 
 /// What is measured under load: changes per second and for how long.
 const RATE: u32 = 500;
+/// Between two loads, so that every device has parked again.
+const BETWEEN: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -158,6 +160,7 @@ fn nchan_round(nginx: &Path, release: &Path, plan: &Plan, first: bool, report: &
     }
     let one = driver.ask(&format!("one {}", plan.one_at_a_time))?;
     let rate = driver.ask(&format!("rate {} {}", plan.rate, plan.rate_secs))?;
+    sleep(BETWEEN);
     let all = driver.ask("all 64")?;
     wakes(subject, &one, &rate, &all, report);
     Ok(())

@@ -13,6 +13,10 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::default();
     steps.run("format", || program(&mut cargo(&["fmt", "--all", "--check"])));
+    // The fuzz targets are a workspace of their own.
+    steps.run("format of the fuzz targets", || {
+        program(&mut cargo(&["fmt", "--manifest-path", "common/fuzz/Cargo.toml", "--check"]))
+    });
     steps.run("clippy", || {
         program(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
     });

@@ -10,9 +10,13 @@ use directpush_fuzz::round_trip;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     round_trip(poll::read(data), |answers| poll::read(poll::write("/exchange/a/", answers).as_bytes()));
     round_trip(Hierarchy::read(data), |hierarchy| Hierarchy::read(hierarchy.write().as_bytes()));
-    round_trip(Items::read(data), |items| Items::read(items.write("/f/", |id| format!("/f/{id}")).as_bytes()));
+    round_trip(Items::read(data), |items| {
+        Items::read(items.write("/f/", |id| format!("/f/{id}")).as_bytes())
+    });
     if let Ok(root) = xml::parse(data) {
-        round_trip(ItemsRequest::read(&root), |request| ItemsRequest::read(&xml::parse(request.write().as_bytes())?));
+        round_trip(ItemsRequest::read(&root), |request| {
+            ItemsRequest::read(&xml::parse(request.write().as_bytes())?)
+        });
         round_trip(hierarchy::read_request(&root), |since| {
             hierarchy::read_request(&xml::parse(hierarchy::write_request(*since).as_bytes())?)
         });

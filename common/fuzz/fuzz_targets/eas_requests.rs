@@ -23,8 +23,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let _ = error.answer(Version::V14_1);
     }
     settles(folder_sync, |request| FolderSyncRequest::decode(&request.encode(), limits));
-    settles(FolderSyncResponse::decode(data, limits), |response| FolderSyncResponse::decode(&response.encode(), limits));
+    settles(FolderSyncResponse::decode(data, limits), |response| {
+        FolderSyncResponse::decode(&response.encode(), limits)
+    });
 
-    settles(ProvisionRequest::decode(data, limits), |request| ProvisionRequest::decode(&request.encode(), limits));
-    settles(ProvisionResponse::decode(data, limits), |response| ProvisionResponse::decode(&response.encode(), limits));
+    settles(ProvisionRequest::decode(data, limits), |request| {
+        ProvisionRequest::decode(&request.encode(), limits)
+    });
+    settles(ProvisionResponse::decode(data, limits), |response| {
+        ProvisionResponse::decode(&response.encode(), limits)
+    });
 });

@@ -9,7 +9,10 @@ use directpush_fuzz::round_trip;
 libfuzzer_sys::fuzz_target!(|text: &str| {
     round_trip(decode_segment(text), |name| decode_segment(&encode_segment(name)));
     if let Ok(name) = decode_segment(text) {
-        assert!(!name.contains(['/', '\\', '\0']) && name != ".." && name != ".", "{name:?} is not one segment");
+        assert!(
+            !name.contains(['/', '\\', '\0']) && name != ".." && name != ".",
+            "{name:?} is not one segment"
+        );
     }
     round_trip(text.parse::<UserName>(), |user| user.as_str().parse());
     round_trip(text.parse::<DeviceKey>(), |device| device.to_string().parse());

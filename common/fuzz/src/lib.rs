@@ -12,7 +12,10 @@ use std::fmt::Debug;
 ///
 /// # Panics
 /// If the decoder does not accept what the encoder wrote, or reads something else.
-pub fn round_trip<T: Debug + PartialEq, E: Debug>(decoded: Result<T, E>, again: impl FnOnce(&T) -> Result<T, E>) {
+pub fn round_trip<T: Debug + PartialEq, E: Debug>(
+    decoded: Result<T, E>,
+    again: impl FnOnce(&T) -> Result<T, E>,
+) {
     if let Ok(value) = decoded {
         match again(&value) {
             Ok(second) => assert_eq!(value, second, "reads differently once it was written"),
@@ -28,7 +31,12 @@ impl<'a> Fields<'a> {
     /// Lines without a colon are not fields.
     pub fn parse(data: &'a [u8]) -> Self {
         let text = std::str::from_utf8(data).unwrap_or("");
-        Self(text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim())).collect())
+        Self(
+            text.lines()
+                .filter_map(|line| line.split_once(':'))
+                .map(|(name, value)| (name, value.trim()))
+                .collect(),
+        )
     }
 
     /// The value of a field, whatever the case of its name.

@@ -99,6 +99,7 @@ fn cell(values: &[f64]) -> String {
 /// Three digits that mean something.
 fn number(value: f64) -> String {
     match value.abs() {
+        whole if whole < 10.0 && whole.fract() == 0.0 => format!("{value:.0}"),
         large if large >= 100.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         small if small >= 1.0 => format!("{value:.2}"),
@@ -134,9 +135,9 @@ mod tests {
         assert_eq!(
             report.table(),
             "a machine; 10 devices, 3 rounds\n\n\
-             | figure   | unit | directpush       | nginx + nchan | aim       |\n\
-             | -------- | ---- | ---------------- | ------------- | --------- |\n\
-             | wake p50 | µs   | 2.00 (1.00–3.00) | 86.0          | 3 × nchan |\n\
+             | figure   | unit | directpush | nginx + nchan | aim       |\n\
+             | -------- | ---- | ---------- | ------------- | --------- |\n\
+             | wake p50 | µs   | 2 (1–3)    | 86.0          | 3 × nchan |\n\
              \nNot measured: the rest\n"
         );
     }
