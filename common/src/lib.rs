@@ -7,16 +7,21 @@
 //! The front end, the back end and the simulated device all call this same code; none of it knows a
 //! socket, a clock, a disk or a runtime: time comes in as [`clock::Moment`], chance as a seed.
 
+pub mod autd;
 pub mod change;
 pub mod clock;
 
+pub mod config;
 pub mod dav;
 
 pub mod eas;
+pub mod event;
 pub mod httpu;
 
+pub mod lmtp;
 pub mod names;
 pub mod numbers;
 pub mod push;
 pub mod sync;
+pub mod w3c;
 pub mod wbxml;
