@@ -1,0 +1,8 @@
+#![forbid(unsafe_code)]
+//! A faithful ActiveSync device: one core, driven in real time against real servers (`drive`, `demo`, `load`) or
+//! in virtual time against a simulated network (`world`).
+
+pub mod core;
+pub mod drive;
+pub mod http;
+pub mod lmtp;
