@@ -7,6 +7,7 @@ mod driver;
 mod measure;
 mod nchan;
 pub(crate) mod nchan_driver;
+mod ours;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::steps::{Outcome, cargo, program, root};
+use crate::steps::{Outcome, cargo, output, program, root};
 use driver::Driver;
 use measure::{cpu_secs, pss_bytes};
 use nchan::Nchan;
 pub(crate) use nchan::is_root;
+use ours::Pair;
 use report::{Report, Subject};
 
 /// What is measured under load: changes per second and for how long.
@@ -104,8 +106,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Err(why) = &nginx {
         report.left_out.push(format!("nginx + nchan: {why}"));
     }
+    let can_load = output(Command::new(release.join("directpush")).args(["load", "--help"]))
+        .is_ok_and(|help| help.contains("--steered"));
+    if !can_load {
+        report.left_out.push("directpush: this build's `directpush load` cannot be steered".to_owned());
+    }
     for round in 0..plan.rounds {
         println!("round {} of {}", round + 1, plan.rounds);
+        if can_load {
+            our_round(&release, &plan, round == 0, &mut report).context("directpush")?;
+        }
         if let Ok(nginx) = &nginx {
             nchan_round(nginx, &release, &plan, round == 0, &mut report).context("nginx + nchan")?;
         }
@@ -129,8 +139,97 @@ fn build() -> Result<PathBuf> {
     Ok(target.join("release"))
 }
 
-const MEMORY: &str = "memory of a parked device, 1 folder";
-const IDLE: &str = "CPU while nothing happens";
+/// How many devices log on anew in the cold round: each costs the back end an argon2.
+const COLD_DEVICES_MAX: usize = 500;
+/// How long deliveries alone are measured.
+const DELIVER_SECS: u32 = 5;
+
+fn our_round(release: &Path, plan: &Plan, first: bool, report: &mut Report) -> Result<()> {
+    let subject = Subject::Directpush;
+    for (folders, figures) in [(1, ONE_FOLDER), (5, FIVE_FOLDERS)] {
+        let mut pair = Pair::start(release)?;
+        pair.add_users(plan.devices)?;
+        let mut driver = pair.driver(plan.devices, folders)?;
+        // All that the front end keeps of a device counts; at the back end only the subscriptions, not mailboxes.
+        let fe_before = pss_bytes(&pair.front_end_pids())?;
+        driver.ask("prepare")?;
+        sleep(plan.quiet);
+        let be_before = pss_bytes(&pair.back_end_pids())?;
+        let parked = driver.ask("park")?;
+        sleep(plan.quiet);
+        let fe_grown = pss_bytes(&pair.front_end_pids())? - fe_before;
+        let be_grown = pss_bytes(&pair.back_end_pids())? - be_before;
+        report.add(subject, figures.memory, "bytes", figures.memory_aim, fe_grown / count(plan.devices));
+        report.add(subject, figures.subscription, "bytes", "≤ 300", be_grown / count(plan.devices * folders));
+        report.add(
+            subject,
+            figures.parked,
+            "per s",
+            figures.parked_aim,
+            count(parked.changes) / parked.took_secs,
+        );
+        if folders != 1 {
+            continue;
+        }
+        if first {
+            idle(subject, &pair.all_pids(), plan, report)?;
+        }
+        report.add(
+            subject,
+            "one request from front end to back end, p50",
+            "µs",
+            "",
+            pair.round_trip_us(1000)?,
+        );
+        wakes(subject, &mut driver, plan, report)?;
+        for connections in [1, 64] {
+            let delivered = driver.ask(&format!("deliver {connections} {DELIVER_SECS}"))?;
+            let name = if connections == 1 {
+                "durable deliveries, 1 connection"
+            } else {
+                "durable deliveries, 64 connections"
+            };
+            report.add(subject, name, "per s", "", count(delivered.changes) / delivered.took_secs);
+        }
+        drop(driver);
+        let mut driver = pair.driver(plan.devices.min(COLD_DEVICES_MAX), 1)?;
+        driver.ask("prepare")?;
+        pair.restart()?;
+        let parked = driver.ask("park")?;
+        report.add(
+            subject,
+            "devices parked, cold credentials",
+            "per s",
+            "",
+            count(parked.changes) / parked.took_secs,
+        );
+    }
+    Ok(())
+}
+
+/// What the figures that depend on the number of folders are called.
+struct Figures {
+    memory: &'static str,
+    memory_aim: &'static str,
+    subscription: &'static str,
+    parked: &'static str,
+    parked_aim: &'static str,
+}
+
+const ONE_FOLDER: Figures = Figures {
+    memory: "memory of a parked device, 1 folder",
+    memory_aim: "≤ 1536",
+    subscription: "memory of a subscription, 1 folder",
+    parked: "devices parked, 1 folder",
+    parked_aim: "≥ 3000",
+};
+const FIVE_FOLDERS: Figures = Figures {
+    memory: "memory of a parked device, 5 folders",
+    memory_aim: "≤ 1792",
+    subscription: "memory of a subscription, 5 folders",
+    parked: "devices parked, 5 folders",
+    parked_aim: "",
+};
 
 fn nchan_round(nginx: &Path, release: &Path, plan: &Plan, first: bool, report: &mut Report) -> Result<()> {
     let server = Nchan::start(nginx, measure::open_files_max())?;
@@ -144,37 +243,38 @@ fn nchan_round(nginx: &Path, release: &Path, plan: &Plan, first: bool, report: &
     let parked = driver.ask("park")?;
     sleep(plan.quiet);
     let grown = pss_bytes(&server.pids())? - before;
-    report.add(subject, MEMORY, "bytes", "≤ 1536", grown / count(plan.devices));
+    report.add(subject, ONE_FOLDER.memory, "bytes", ONE_FOLDER.memory_aim, grown / count(plan.devices));
+    let per_sec = count(parked.changes) / parked.took_secs;
+    report.add(subject, ONE_FOLDER.parked, "per s", ONE_FOLDER.parked_aim, per_sec);
+    if first {
+        idle(subject, &server.pids(), plan, report)?;
+    }
+    wakes(subject, &mut driver, plan, report)
+}
+
+/// What the servers do while all devices wait and nothing happens.
+fn idle(subject: Subject, pids: &[u32], plan: &Plan, report: &mut Report) -> Result<()> {
+    let began = cpu_secs(pids)?;
+    sleep(plan.idle);
+    let spent = cpu_secs(pids)? - began;
     report.add(
         subject,
-        "devices parked, 1 folder",
-        "per s",
-        "≥ 3000",
-        count(parked.changes) / parked.took_secs,
+        "CPU while nothing happens",
+        "% of a core",
+        "< 0.2",
+        100.0 * spent / plan.idle.as_secs_f64(),
     );
-    if first {
-        let began = cpu_secs(&server.pids())?;
-        sleep(plan.idle);
-        let spent = cpu_secs(&server.pids())? - began;
-        report.add(subject, IDLE, "% of a core", "< 0.2", 100.0 * spent / plan.idle.as_secs_f64());
-    }
-    let one = driver.ask(&format!("one {}", plan.one_at_a_time))?;
-    let rate = driver.ask(&format!("rate {} {}", plan.rate, plan.rate_secs))?;
-    sleep(BETWEEN);
-    let all = driver.ask("all 64")?;
-    wakes(subject, &one, &rate, &all, report);
     Ok(())
 }
 
 /// The figures that both sides have of waking devices.
-fn wakes(
-    subject: Subject,
-    one: &nchan_driver::Report,
-    rate: &nchan_driver::Report,
-    all: &nchan_driver::Report,
-    report: &mut Report,
-) {
-    let aim = "p50 ≤ 3 × nchan + 1 round trip";
+fn wakes(subject: Subject, driver: &mut Driver, plan: &Plan, report: &mut Report) -> Result<()> {
+    let one = driver.ask(&format!("one {}", plan.one_at_a_time))?;
+    sleep(BETWEEN);
+    let rate = driver.ask(&format!("rate {} {}", plan.rate, plan.rate_secs))?;
+    sleep(BETWEEN);
+    let all = driver.ask("all 64")?;
+    let aim = "p50 ≤ 3 × nchan + 1 request";
     report.add(subject, "wake, one at a time, p50", "µs", aim, one.latency_us.p50);
     report.add(subject, "wake, one at a time, p99", "µs", "", one.latency_us.p99);
     report.add(subject, "wake, at the rate, p50", "µs", aim, rate.latency_us.p50);
@@ -193,6 +293,7 @@ fn wakes(
         "0",
         count(one.unanswered + rate.unanswered + all.unanswered),
     );
+    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]

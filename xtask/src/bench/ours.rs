@@ -1,0 +1,215 @@
+//! Our two servers, as an operator starts them: two processes, a configuration file each, a store on disk.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use super::driver::Driver;
+use super::measure::{open_files_max, percentile};
+use super::nchan::free_address;
+
+const SECRET: &str = "only-for-this-benchmark";
+const PASSWORD: &str = "bench-password";
+/// Mailboxes are `load-0@bench`, `load-1@bench` …
+const DOMAIN: &str = "bench";
+const START_MAX: Duration = Duration::from_secs(30);
+/// Source addresses of the devices.
+const SOURCES: &str = "4";
+
+/// A running pair; both end with this value, and their store with them.
+pub(crate) struct Pair {
+    programs: PathBuf,
+    folder: TempDir,
+    back_end: Child,
+    front_end: Child,
+    http: SocketAddr,
+    lmtp: SocketAddr,
+    be_http: SocketAddr,
+}
+
+impl Pair {
+    pub(crate) fn start(programs: &Path) -> Result<Self> {
+        let folder = TempDir::with_prefix("bench-directpush-")?;
+        let [http, lmtp, be_http, udp] = [free_address()?, free_address()?, free_address()?, free_address()?];
+        fs::write(folder.path().join("be.toml"), be_toml(folder.path(), be_http, lmtp, udp))?;
+        fs::write(folder.path().join("fe.toml"), fe_toml(http, be_http, udp))?;
+        let (back_end, front_end) = spawn(programs, folder.path())?;
+        let pair = Self { programs: programs.to_owned(), folder, back_end, front_end, http, lmtp, be_http };
+        pair.wait_until_listening()?;
+        Ok(pair)
+    }
+
+    /// Kills both and starts them again on the same store and ports: nobody's password is remembered then.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        stop(&mut self.front_end);
+        stop(&mut self.back_end);
+        (self.back_end, self.front_end) = spawn(&self.programs, self.folder.path())?;
+        self.wait_until_listening()
+    }
+
+    pub(crate) fn front_end_pids(&self) -> [u32; 1] {
+        [self.front_end.id()]
+    }
+
+    pub(crate) fn back_end_pids(&self) -> [u32; 1] {
+        [self.back_end.id()]
+    }
+
+    pub(crate) fn all_pids(&self) -> [u32; 2] {
+        [self.front_end.id(), self.back_end.id()]
+    }
+
+    /// Makes the users of this many devices, one each.
+    pub(crate) fn add_users(&self, count: usize) -> Result<()> {
+        let mut process = Command::new(self.programs.join("directpush-be"))
+            .args(["--config"])
+            .arg(self.folder.path().join("be.toml"))
+            .args(["user", "add", "--count", &count.to_string(), &format!("load-@{DOMAIN}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start directpush-be user add")?;
+        let mut input = process.stdin.take().context("no standard input")?;
+        writeln!(input, "{PASSWORD}")?;
+        drop(input);
+        ensure!(process.wait()?.success(), "directpush-be user add failed");
+        Ok(())
+    }
+
+    /// A driver with so many devices, each watching so many folders.
+    pub(crate) fn driver(&self, devices: usize, folders: usize) -> Result<Driver> {
+        let (http, lmtp) = (format!("http://{}", self.http), self.lmtp.to_string());
+        Driver::start(
+            Command::new(self.programs.join("directpush"))
+                .args(["load", "--steered", "--fe", &http, "--lmtp", &lmtp])
+                .args(["--users", &format!("load-@{DOMAIN}"), "--devices", &devices.to_string()])
+                .args(["--folders", &folders.to_string(), "--sources", SOURCES, "--heartbeat", "3540"])
+                .env("DIRECTPUSH_PASSWORD", PASSWORD),
+        )
+    }
+
+    /// How long the back end takes to answer a front end that asks for nothing, in microseconds, p50: one round trip, as
+    /// an UNSUBSCRIBE needs it.
+    pub(crate) fn round_trip_us(&self, count: usize) -> Result<f64> {
+        let mut stream = TcpStream::connect(self.be_http)?;
+        stream.set_nodelay(true)?;
+        let request = format!(
+            "OPTIONS /exchange/ HTTP/1.1\r\nHost: {}\r\nAuthorization: DirectPush fe-1:{SECRET}\r\n\r\n",
+            self.be_http
+        );
+        let mut samples = Vec::with_capacity(count);
+        for _ in 0..count {
+            let began = SystemTime::now();
+            stream.write_all(request.as_bytes())?;
+            let mut answer = Vec::new();
+            let mut buffer = [0; 4096];
+            // OPTIONS has no body.
+            while !answer.ends_with(b"\r\n\r\n") {
+                let read = stream.read(&mut buffer)?;
+                ensure!(read > 0, "the back end hung up");
+                answer.extend_from_slice(&buffer[..read]);
+            }
+            samples.push(began.elapsed().unwrap_or_default().as_secs_f64() * 1e6);
+        }
+        samples.sort_by(f64::total_cmp);
+        percentile(&samples, 0.5).context("no samples")
+    }
+
+    fn wait_until_listening(&self) -> Result<()> {
+        for (address, name) in [(self.be_http, "be"), (self.lmtp, "be"), (self.http, "fe")] {
+            let began = SystemTime::now();
+            while TcpStream::connect(address).is_err() {
+                if began.elapsed().unwrap_or_default() > START_MAX {
+                    let log = fs::read_to_string(self.folder.path().join(format!("{name}.log")))
+                        .unwrap_or_default();
+                    bail!("directpush-{name} does not listen on {address}:\n{log}");
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        stop(&mut self.front_end);
+        stop(&mut self.back_end);
+    }
+}
+
+fn stop(process: &mut Child) {
+    let _ = process.kill();
+    let _ = process.wait();
+}
+
+fn spawn(programs: &Path, folder: &Path) -> Result<(Child, Child)> {
+    let start = |name: &str| -> Result<Child> {
+        let log = fs::File::create(folder.join(format!("{name}.log")))?;
+        Command::new(programs.join(format!("directpush-{name}")))
+            .arg("--config")
+            .arg(folder.join(format!("{name}.toml")))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start directpush-{name}"))
+    };
+    let mut back_end = start("be")?;
+    match start("fe") {
+        Ok(front_end) => Ok((back_end, front_end)),
+        Err(error) => {
+            stop(&mut back_end);
+            Err(error)
+        }
+    }
+}
+
+/// The back end's settings: the defaults, but for addresses and room for the load.
+fn be_toml(folder: &Path, http: SocketAddr, lmtp: SocketAddr, udp: SocketAddr) -> String {
+    format!(
+        "state_dir = \"{}\"
+http_listen = \"{http}\"
+lmtp_listen = [\"{lmtp}\"]
+default_domain = \"{DOMAIN}\"
+log_level = \"warn\"
+
+[[front_end]]
+name = \"fe-1\"
+secret = \"{SECRET}\"
+call_back_host = \"127.0.0.1\"
+call_back_ports = [{}]
+",
+        folder.join("state").display(),
+        udp.port()
+    )
+}
+
+/// The front end's settings: the defaults, but for addresses, the longest heartbeat there is, and room for the load.
+fn fe_toml(http: SocketAddr, be_http: SocketAddr, udp: SocketAddr) -> String {
+    format!(
+        "name = \"fe-1\"
+secret = \"{SECRET}\"
+http_listen = [\"{http}\"]
+udp_listen = \"127.0.0.1\"
+udp_listen_port = {}
+call_back_host = \"127.0.0.1\"
+max_heartbeat_interval = 3540
+max_connections = {}
+log_level = \"warn\"
+
+[[backend]]
+name = \"be-1\"
+url = \"http://{be_http}\"
+default = true
+",
+        udp.port(),
+        open_files_max()
+    )
+}
