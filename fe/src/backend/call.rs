@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use directpush_common::clock::Moment;
 use directpush_common::dav::headers;
+use directpush_common::event::Event;
 use http::{HeaderMap, Method, StatusCode, header};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::breaker::{Breaker, PROTECTED_SECS};
 use super::{Error, Result, Session};
+use crate::events;
 
 /// Bytes of an XML or JSON answer, at most.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -177,21 +179,11 @@ impl Backend {
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 let protect = self.breaker.lock().handle_timeout(self.now());
-                tracing::error!(
-                    EVENT_ID = 3007,
-                    backend = self.name(),
-                    user,
-                    condition = "D9",
-                    "Exchange mailbox Server response timeout: the back end did not answer in a timely manner. \
-                     Verify that it is working correctly and is not overloaded."
-                );
+                events::log(&Event::BackendSlow { backend: self.name().to_owned() });
+                tracing::debug!(backend = self.name(), user, condition = "D9", "no answer in time");
                 if protect {
-                    tracing::error!(
-                        EVENT_ID = 3014,
-                        backend = self.name(),
-                        "The back end has reached its timeout threshold. It will be protected from new requests \
-                         for [{PROTECTED_SECS}] seconds."
-                    );
+                    let backend = self.name().to_owned();
+                    events::log(&Event::BackendProtected { backend, secs: PROTECTED_SECS });
                 }
                 Err(Error::Timeout { backend: self.name().to_owned() })
             }

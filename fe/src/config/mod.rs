@@ -76,6 +76,8 @@ pub struct Config {
     pub heartbeat: HeartbeatLimits,
     /// The configured bounds contradicted each other: event 3016, and `heartbeat` has the defaults.
     pub heartbeat_conflict: bool,
+    /// The bounds as the file has them, in seconds.
+    pub heartbeat_as_written: (u32, u32),
     /// Samples in the window of event 3033.
     pub hbi_sample_size: u32,
     /// Event 3033 at this average or below, in seconds.
@@ -114,6 +116,7 @@ impl Config {
             direct_push: true,
             heartbeat: HeartbeatLimits::default(),
             heartbeat_conflict: false,
+            heartbeat_as_written: (MIN_HEARTBEAT_SECS, MAX_HEARTBEAT_SECS),
             hbi_sample_size: 200,
             hbi_alert_threshold: 540,
             max_folders: 200,
@@ -181,6 +184,7 @@ impl Config {
             direct_push: root.bool("direct_push", true),
             heartbeat: heartbeat.unwrap_or_default(),
             heartbeat_conflict: heartbeat.is_none(),
+            heartbeat_as_written: (min, max),
             hbi_sample_size: root.secs("hbi_sample_size", 1..=1_000_000, 200),
             hbi_alert_threshold: root.secs("hbi_alert_threshold", 0..=HEARTBEAT_SECS_CAP, 540),
             max_folders: root.secs("max_folders", 1..=1000, 200),

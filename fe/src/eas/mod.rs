@@ -1,3 +1,89 @@
-//! The commands of Exchange ActiveSync.
+//! The commands of Exchange ActiveSync: what the device asks, done at the back end.
+//!
+//! [`dispatch`] takes a request from HTTP to its command and its answer back; one file per command
+//! does the rest. Reading and writing the bodies is `common::eas`, planning a Sync `common::sync`,
+//! deciding a Ping `common::push`.
 
+pub mod content;
+pub mod dispatch;
+pub mod estimate;
+pub mod folder_sync;
+pub mod folders;
+pub mod options;
+pub mod parked;
+pub mod ping;
+pub mod provision;
+pub mod question;
 pub mod render;
+pub mod state;
+pub mod sync;
+pub mod sync_collection;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use directpush_common::clock::Moment;
+use directpush_common::eas::{Answer, RequestLine};
+use http::StatusCode;
+
+use crate::backend::{Backend, Session};
+use crate::device::Device;
+use crate::front::Front;
+use crate::http::{Parked, Seat};
+
+/// One command, read as far as all commands are alike.
+pub struct Request {
+    /// The front end.
+    pub front: Arc<Front>,
+    /// Whose.
+    pub session: Arc<Session>,
+    /// Which device.
+    pub device: Arc<Device>,
+    /// The request line.
+    pub line: RequestLine,
+    /// The body.
+    pub body: Bytes,
+    /// Where to park.
+    pub seat: Seat,
+    /// When it came.
+    pub began: Moment,
+    /// The device's User-Agent.
+    pub agent: Arc<str>,
+}
+
+impl Request {
+    /// The user's back end.
+    pub fn backend(&self) -> &Arc<Backend> {
+        self.front.backends.of(&self.session)
+    }
+
+    /// The moment `secs` seconds from now.
+    pub fn now_plus_secs(&self, secs: u64) -> Moment {
+        self.front.now().plus_secs(secs)
+    }
+}
+
+/// What becomes of a command.
+pub enum Reaction {
+    /// 200 with this body, perhaps empty, and what the log says of it.
+    Body(Vec<u8>, String),
+    /// 200 with a body to a device that starts over: with the headers that tell it what we speak.
+    Afresh(Vec<u8>, String),
+    /// Only a status.
+    Http(StatusCode),
+    /// 503 and `Retry-After`.
+    Busy(u64),
+    /// The answer comes later.
+    Park(Box<dyn Parked>),
+}
+
+impl From<Answer> for Reaction {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Http(status) => {
+                Self::Http(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST))
+            }
+            Answer::Body(body) => Self::Body(body, String::new()),
+        }
+    }
+}

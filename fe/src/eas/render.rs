@@ -10,8 +10,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use directpush_common::eas::sync::ApplicationData;
 use directpush_common::wbxml::Element;
-use directpush_common::wbxml::tags::{air_sync, air_sync_base as base, email};
+use directpush_common::wbxml::tags::{air_sync_base as base, email};
 use mail_parser::{Address, Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
 
 /// HTML beyond this is stripped of its tags instead of laid out.
@@ -78,7 +79,7 @@ pub struct Facts {
 }
 
 /// The ApplicationData of a message.
-pub fn application_data(mime: &[u8], facts: &Facts, wish: &Wish) -> Element {
+pub fn application_data(mime: &[u8], facts: &Facts, wish: &Wish) -> ApplicationData {
     let parser = MessageParser::default();
     let Some(message) = parser.parse(mime) else {
         return unreadable(facts, wish);
@@ -95,9 +96,9 @@ pub fn application_data(mime: &[u8], facts: &Facts, wish: &Wish) -> Element {
 }
 
 /// What a device is given for a message that cannot be read: it must not block the folder.
-pub fn unreadable(facts: &Facts, wish: &Wish) -> Element {
+pub fn unreadable(facts: &Facts, wish: &Wish) -> ApplicationData {
     let text = "This message could not be converted for the device. It is unchanged in the mailbox.";
-    let mut data = Element::new(air_sync::APPLICATION_DATA);
+    let mut data = ApplicationData::new();
     data.push(Element::text(email::SUBJECT, "(unreadable message)"));
     data.push(Element::text(email::DATE_RECEIVED, date_text(facts.date)));
     data.push(Element::text(email::READ, flag(facts.read)));
@@ -110,8 +111,8 @@ pub fn unreadable(facts: &Facts, wish: &Wish) -> Element {
 }
 
 /// What a Change of the read flag carries: nothing else of a mail changes.
-pub fn read_flag(read: bool) -> Element {
-    Element::container(air_sync::APPLICATION_DATA, [Element::text(email::READ, flag(read))])
+pub fn read_flag(read: bool) -> ApplicationData {
+    vec![Element::text(email::READ, flag(read))]
 }
 
 fn flag(value: bool) -> &'static str {
@@ -123,8 +124,8 @@ fn date_text(unix_secs: i64) -> String {
     date.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
 
-fn properties(message: &Message<'_>, facts: &Facts) -> Element {
-    let mut data = Element::new(air_sync::APPLICATION_DATA);
+fn properties(message: &Message<'_>, facts: &Facts) -> ApplicationData {
+    let mut data = ApplicationData::new();
     let mut property = |tag, text: String| {
         if !text.is_empty() {
             data.push(Element::text(tag, cut(&text, PROPERTY_BYTES_MAX).to_owned()));
@@ -206,7 +207,7 @@ fn message_class(message: &Message<'_>) -> &'static str {
     }
 }
 
-fn attachments(data: &mut Element, message: &Message<'_>, reference: &str) {
+fn attachments(data: &mut ApplicationData, message: &Message<'_>, reference: &str) {
     let mut list = Element::new(base::ATTACHMENTS);
     for (index, part) in message.attachments().enumerate().take(ATTACHMENTS_MAX) {
         let inline = part.content_disposition().is_some_and(mail_parser::ContentType::is_inline);
@@ -238,7 +239,7 @@ fn attachment_name(part: &MessagePart<'_>, index: usize) -> String {
 
 /// The body of 12.0 and later: the first preference that suits, cut as it says.
 fn body(
-    data: &mut Element,
+    data: &mut ApplicationData,
     message: &Message<'_>,
     mime: &[u8],
     preferences: &[Preference],
@@ -290,7 +291,7 @@ fn body_element(form: Form, shown: &str, bytes: usize, truncated: bool) -> Eleme
 
 /// The body of 2.5 ([MS-ASEMAIL] Body, MIMEData).
 fn legacy_body(
-    data: &mut Element,
+    data: &mut ApplicationData,
     message: &Message<'_>,
     mime: &[u8],
     whole: bool,
@@ -409,8 +410,10 @@ mod tests {
         Wish::Preferences { preferences: preferences.to_vec(), mime_support }
     }
 
-    fn text(data: &Element, path: &[Tag]) -> String {
-        let found = path.iter().try_fold(data, |element, tag| element.child(*tag));
+    fn text(data: &ApplicationData, path: &[Tag]) -> String {
+        let first = data.iter().find(|element| element.tag == path[0]);
+        let found =
+            first.and_then(|first| path[1..].iter().try_fold(first, |element, tag| element.child(*tag)));
         found.map(|element| element.own_text().into_owned()).unwrap_or_default()
     }
 

@@ -183,13 +183,14 @@ async fn answer<S: Stream>(
     let Handover { mut stream, mut parked, early, close } = waiting;
     let close = close || draining;
     let bytes = reply.encode(close);
+    let ends = Ends { peer: stream.peer(), local: stream.local() };
     let sent = timeout(patience, async {
         stream.write_all(&bytes).await?;
         stream.flush().await
     })
     .await;
     let sent = matches!(sent, Ok(Ok(())));
-    parked.answered(reply.status.as_u16(), sent.then_some(bytes.len()));
+    parked.answered(ends, reply.status.as_u16(), sent.then_some(bytes.len()));
     drop(parked);
     if !sent {
         return None;

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
-use super::Reply;
+use super::{Ends, Reply};
 
 /// Something that waits on a connection's behalf.
 pub trait Parked: Send {
@@ -22,7 +22,7 @@ pub trait Parked: Send {
 
     /// Told once after an answer: its status, and how many bytes went out, `None` when the
     /// device was gone before the last of them.
-    fn answered(&mut self, status: u16, sent: Option<usize>);
+    fn answered(&mut self, ends: Ends, status: u16, sent: Option<usize>);
 }
 
 /// Where a handler puts what waits for it. One per connection and request, shared with the

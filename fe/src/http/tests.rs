@@ -55,7 +55,7 @@ impl Parked for Waiting {
         }
     }
 
-    fn answered(&mut self, _status: u16, sent: Option<usize>) {
+    fn answered(&mut self, _ends: super::Ends, _status: u16, sent: Option<usize>) {
         self.0.sent.fetch_add(sent.unwrap_or(0), Ordering::SeqCst);
     }
 }

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use directpush_common::event::Event;
 use directpush_common::httpu::{DATAGRAM_BYTES_MAX, Notify};
 use directpush_common::push::routing::Routed;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,6 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use crate::events;
 
 /// Bytes the kernel may keep for us: a burst of ten thousand NOTIFYs with their overhead.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
@@ -40,20 +42,15 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Says that the port could not be had (events 3015 and 3024).
 pub fn log_failure(address: SocketAddr, error: &io::Error) {
-    let (port, code) = (address.port(), error.raw_os_error().unwrap_or(0));
-    tracing::error!(
-        EVENT_ID = 3015,
-        %error,
-        "IP-based AUTD failed to initialize because the processing of notifications could not be setup. \
-         Error code [{code}]. Verify that no other applications are currently bound to UDP port [{port}], \
-         or try specifying a different port number."
-    );
-    tracing::error!(EVENT_ID = 3024, "IP-based AUTD failed to initialize. Error code: [{code}].");
+    let (port, error) = (address.port(), error.to_string());
+    events::log(&Event::UdpPortUnavailable { port, error: error.clone() });
+    events::log(&Event::AutdFailed { error });
 }
 
 /// Says that the port was had (event 3025).
 pub fn log_ready(address: SocketAddr) {
-    tracing::info!(EVENT_ID = 3025, %address, "IP-based AUTD has been initialized.");
+    events::log(&Event::AutdInitialized);
+    tracing::debug!(%address, "NOTIFY is listened for");
 }
 
 /// Listens until `stop`; `socket` is `None` when the port could not be had at the start.

@@ -15,6 +15,8 @@ use smallvec::SmallVec;
 
 /// Change number that stands for "never synchronised".
 const NEVER_SYNCED: u64 = u64::MAX;
+/// Change number that stands for "only what comes from now on".
+const FROM_NOW_ON: u64 = u64::MAX - 1;
 
 /// One folder that a Ping watches.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +27,7 @@ pub struct Watch {
     path: Arc<str>,
     floor: u32,
     class: Class,
+    pending: bool,
 }
 
 /// All folders that a Ping watches.
@@ -53,9 +56,36 @@ impl Watch {
             epoch: token.map_or(0, |token| token.epoch),
             number: token.map_or(NEVER_SYNCED, |token| token.number.0),
             path,
-            floor: floor.and_then(|floor| u32::try_from(floor).ok()).unwrap_or(0),
+            floor: seconds(floor),
             class,
+            pending: false,
         }
+    }
+
+    /// The device's last Sync response carried this token under this floor; `pending` when it said
+    /// that there is more to fetch.
+    pub fn set_known(&mut self, token: Option<CollectionToken>, floor: Option<i64>, pending: bool) {
+        self.epoch = token.map_or(0, |token| token.epoch);
+        self.number = token.map_or(NEVER_SYNCED, |token| token.number.0);
+        self.floor = seconds(floor);
+        // A collection that was only begun has all before it: that is "never", not "more".
+        self.pending = pending && token.is_some();
+    }
+
+    /// Whether the device was told that there is more, and has not fetched it.
+    pub fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// The token of the device's last Sync response.
+    pub fn token(&self) -> Option<CollectionToken> {
+        let (epoch, number) = (self.epoch, Number(self.number));
+        (self.number < FROM_NOW_ON).then_some(CollectionToken { epoch, number })
+    }
+
+    /// Only what comes from now on counts.
+    pub fn from_now_on(&mut self) {
+        self.number = FROM_NOW_ON;
     }
 
     /// The folder.
@@ -75,16 +105,29 @@ impl Watch {
 
     /// What the device knows of it.
     pub fn since(&self) -> Since {
-        if self.number == NEVER_SYNCED {
-            return Since::Nothing;
+        match self.number {
+            NEVER_SYNCED => Since::Nothing,
+            FROM_NOW_ON => Since::Now,
+            _ => self.token().map_or(Since::Nothing, Since::Token),
         }
-        Since::Token(CollectionToken { epoch: self.epoch, number: Number(self.number) })
     }
 
     /// Items received before never count, Unix seconds.
     pub fn floor(&self) -> Option<i64> {
         (self.floor > 0).then(|| i64::from(self.floor))
     }
+}
+
+impl Watches {
+    /// Where a folder stands in the list.
+    pub fn position(&self, folder: FolderId) -> Option<usize> {
+        let here = folder.installation == self.installation;
+        self.folders.iter().position(|watch| here && watch.counter == folder.counter)
+    }
+}
+
+fn seconds(floor: Option<i64>) -> u32 {
+    floor.and_then(|floor| u32::try_from(floor).ok()).unwrap_or(0)
 }
 
 /// Paths below a mailbox, each kept once however many mailboxes have it.

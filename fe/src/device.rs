@@ -1,0 +1,173 @@
+//! What this front end remembers of devices: enough to establish a Ping with one conditional GET.
+//!
+//! Nothing here is the truth. The back end's answer to the GET of AutdState.xml carries two numbers
+//! that say whether what is remembered still holds; when it does not, it is read again. So any
+//! front end serves any device, and the table may forget whatever it likes.
+//!
+//! A waiting Ping shares this memory: its folder list is the one kept here.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use directpush_common::clock::Moment;
+use directpush_common::names::{DeviceKey, FolderId, UserName};
+use directpush_common::numbers::{CollectionToken, Number};
+use directpush_common::sync::state::KeyState;
+use parking_lot::Mutex;
+
+use crate::push::Watches;
+
+/// Devices remembered in each of two generations.
+const DEVICES_MAX: usize = 200_000;
+
+/// One device of one user.
+pub struct Device {
+    /// Its name.
+    pub key: Arc<DeviceKey>,
+    /// A keyed hash of user and device, by which the push engine knows it.
+    pub hash: u64,
+    /// What is remembered.
+    pub known: Mutex<Known>,
+}
+
+/// What is remembered of a device.
+#[derive(Default)]
+pub struct Known {
+    /// The device-state number for which `seen` and `watches` hold; 0 = they do not.
+    pub state: u64,
+    /// The hierarchy number of the device's last FolderSync.
+    pub seen: Option<Number>,
+    /// AutdState.xml: its ETag and heartbeat; its folders are those of `watches`.
+    pub autd: Option<(Box<str>, u32)>,
+    /// The folders of the last Ping, and what the device knows of each.
+    pub watches: Option<Arc<Watches>>,
+    /// Rare things, so that a well-behaved device does not pay for them.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What most devices never need.
+#[derive(Default)]
+pub struct Rare {
+    /// Folders whose last Sync response could not be written to its end: Ping says 2, once.
+    pub unsent: Vec<FolderId>,
+    /// When a Ping was last answered 2 for a folder that was never synchronised.
+    pub unsynced_told: Option<Moment>,
+    /// Pings in a row that were answered at once with a status from which devices come back at once.
+    pub refusals: u32,
+    /// When the last of them was.
+    pub refused_at: Moment,
+}
+
+impl Known {
+    /// Forgets everything that the back end could contradict.
+    pub fn forget(&mut self) {
+        (self.state, self.seen, self.autd, self.watches) = (0, None, None, None);
+    }
+
+    /// The rare things.
+    pub fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// A Sync response of `folder` went out: the device will know `key`. The collection was read at
+    /// device-state number `before` and written at `after`.
+    pub fn synced(&mut self, folder: FolderId, key: &KeyState, before: u64, after: u64) {
+        if self.state != before || before == 0 {
+            self.state = 0;
+            return;
+        }
+        self.state = after;
+        let Some(watches) = &mut self.watches else { return };
+        if let Some(at) = watches.position(folder) {
+            Arc::make_mut(watches).folders[at].set_known(key.base, key.floor, key.is_pending());
+        }
+    }
+
+    /// The token that the device is known to hold of a folder, for tests and the log.
+    pub fn token(&self, folder: FolderId) -> Option<CollectionToken> {
+        let watches = self.watches.as_ref()?;
+        watches.folders[watches.position(folder)?].token()
+    }
+}
+
+/// All devices that are remembered.
+pub struct Devices {
+    hasher: RandomState,
+    table: Mutex<Generations>,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<u64, Arc<Device>>,
+    old: HashMap<u64, Arc<Device>>,
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), table: Mutex::default() }
+    }
+}
+
+impl Devices {
+    /// The device, known or new.
+    pub fn get(&self, user: &UserName, key: &DeviceKey) -> Arc<Device> {
+        let hash = self.hasher.hash_one((user, key));
+        let mut table = self.table.lock();
+        if let Some(device) = table.old.remove(&hash) {
+            table.young.insert(hash, device);
+        }
+        if let Some(device) = table.young.get(&hash).filter(|device| *device.key == *key) {
+            return Arc::clone(device);
+        }
+        if table.young.len() >= DEVICES_MAX {
+            table.old = std::mem::take(&mut table.young);
+        }
+        let known = Mutex::default();
+        let device = Arc::new(Device { key: Arc::new(key.clone()), hash, known });
+        table.young.insert(hash, Arc::clone(&device));
+        device
+    }
+
+    /// A keyed hash of a user, for counting.
+    pub fn user_hash(&self, user: &UserName) -> u64 {
+        self.hasher.hash_one(user)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use directpush_common::dav::hierarchy::Class;
+    use directpush_common::names::Guid;
+
+    use super::*;
+    use crate::push::Watch;
+
+    #[test]
+    fn the_same_device_is_found_again_and_users_do_not_share() {
+        let devices = Devices::default();
+        let (alice, bob) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let key = DeviceKey::new("iPhone", "A").unwrap();
+        let first = devices.get(&alice, &key);
+        assert!(Arc::ptr_eq(&first, &devices.get(&alice, &key)));
+        assert!(!Arc::ptr_eq(&first, &devices.get(&bob, &key)));
+    }
+
+    #[test]
+    fn a_sync_moves_the_token_only_when_nothing_else_happened() {
+        let folder = FolderId { installation: Guid([1; 16]), counter: 2 };
+        let token = |number| CollectionToken { epoch: 1, number: Number(number) };
+        let watch = Watch::new(folder, Class::Email, "Inbox/".into(), Some(token(5)), None);
+        let watches = Watches {
+            installation: folder.installation,
+            hierarchy: Number(3),
+            folders: [watch].into_iter().collect(),
+        };
+        let mut known = Known { state: 10, watches: Some(Arc::new(watches)), ..Known::default() };
+        let key = KeyState { base: Some(token(9)), ..KeyState::default() };
+        known.synced(folder, &key, 10, 11);
+        assert_eq!((known.state, known.token(folder)), (11, Some(token(9))));
+        known.synced(folder, &key, 12, 13);
+        assert_eq!(known.state, 0, "somebody else wrote in between");
+    }
+}

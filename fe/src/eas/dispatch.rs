@@ -1,0 +1,280 @@
+//! From HTTP to a command and back: path, method, credential, request line, body, answer, log line.
+//!
+//! A command that finds the log-on outdated is run once more after logging on again. Trouble at the
+//! back end is 503 with `Retry-After`: from a repeated 500 iOS concludes that its data is lost.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use directpush_common::clock::Moment;
+use directpush_common::eas::request_line::RequestHeaders;
+use directpush_common::eas::{
+    CONTENT_TYPE, Command, CommonStatus, Malformed, RequestLine, command, common_status_answer,
+    header as eas, is_service_path, is_wbxml_content_type, malformed_answer, version,
+};
+use directpush_common::names::DeviceKey;
+use directpush_common::w3c::activesync_query;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::{Reaction, Request};
+use crate::access_log::Entry;
+use crate::auth::{Credential, Proof};
+use crate::backend::{self, Session};
+use crate::front::Front;
+use crate::http::{Ends, Seat, body};
+
+/// Bytes of a command's body, at most.
+pub const COMMAND_BYTES_MAX: usize = 1 << 20;
+
+/// Answers one HTTP request.
+pub async fn handle(front: Arc<Front>, request: http::Request<Body>) -> Response {
+    let began = front.now();
+    let (parts, incoming) = request.into_parts();
+    let mut log = Log::default();
+    let response = answer(&front, &parts, incoming, began, &mut log).await;
+    let ends = parts.extensions.get::<Ends>().copied().unwrap_or(Ends { peer: None, local: None });
+    let query = log.query.as_deref().unwrap_or_else(|| parts.uri.query().unwrap_or_default());
+    front.access_log.write(
+        ends,
+        &Entry {
+            method: parts.method.as_str(),
+            stem: parts.uri.path(),
+            query,
+            user: &log.user,
+            agent: text(&parts.headers, header::USER_AGENT.as_str()).unwrap_or_default(),
+            status: response.status().as_u16(),
+            sent: log.sent,
+            received: log.received,
+            taken_millis: front.now().millis_since(began),
+        },
+    );
+    response
+}
+
+/// What the log line needs beside the request itself.
+#[derive(Default)]
+struct Log {
+    user: String,
+    query: Option<String>,
+    sent: u64,
+    received: u64,
+}
+
+async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment, log: &mut Log) -> Response {
+    if !is_service_path(parts.uri.path()) {
+        return closing(StatusCode::NOT_FOUND);
+    }
+    if parts.method != Method::POST && parts.method != Method::OPTIONS {
+        let mut response = closing(StatusCode::METHOD_NOT_ALLOWED);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("OPTIONS,POST"));
+        return response;
+    }
+    let field = parts.headers.get(header::AUTHORIZATION);
+    let Some(credential) = field.and_then(|field| Credential::from_field(field.as_bytes())) else {
+        return unauthorized();
+    };
+    credential.login.clone_into(&mut log.user);
+    let received = if parts.method == Method::POST {
+        match body::read(&parts.headers, incoming, COMMAND_BYTES_MAX, front.patience.body).await {
+            Ok(received) => received,
+            Err(status) => return closing(status),
+        }
+    } else {
+        Bytes::new()
+    };
+    log.received = received.len() as u64;
+    // Twice: the second time after a log-on that the back end no longer took.
+    for _ in 0..2 {
+        let (session, key) = match front.logons.prove(&credential, &front.backends, front.now()).await {
+            Ok(Proof::Session(session, key)) => (session, key),
+            Ok(Proof::Wrong) => return unauthorized(),
+            Ok(Proof::Disabled) => return plain(StatusCode::FORBIDDEN),
+            Err(error) => {
+                front.backends.at(front.backends.for_login(&credential.login)).complain("log-on", &error);
+                return busy(retry_after(&error));
+            }
+        };
+        if parts.method == Method::OPTIONS {
+            return options(front, &session);
+        }
+        let line = match request_line(parts) {
+            Ok(line) => line,
+            Err(reaction) => return finish(front, reaction, log).await,
+        };
+        log.query = Some(log_query(&session, &line, ""));
+        match command(front, parts, &line, &session, received.clone(), began).await {
+            Ok(Reaction::Park(parked)) => {
+                let seat = parts.extensions.get::<Seat>().cloned().unwrap_or_default();
+                match seat.park(parked).await {}
+            }
+            Ok(reaction) => {
+                if let Reaction::Body(_, note) | Reaction::Afresh(_, note) = &reaction {
+                    log.query = Some(log_query(&session, &line, note));
+                }
+                return finish(front, reaction, log).await;
+            }
+            Err(backend::Error::Credential) => front.logons.forget(key),
+            Err(error) => {
+                front.backends.of(&session).complain(line.command.name(), &error);
+                return busy(retry_after(&error));
+            }
+        }
+    }
+    unauthorized()
+}
+
+/// The query as the log shows it.
+pub fn log_query(session: &Session, line: &RequestLine, note: &str) -> String {
+    let note = format!("V{}{}{note}", line.version.query_byte(), if note.is_empty() { "" } else { "_" });
+    let (user, id, kind) = (session.user.as_str(), line.device_id.as_str(), line.device_type.as_str());
+    activesync_query(user, id, kind, line.command.name(), &note)
+}
+
+fn request_line(parts: &Parts) -> Result<RequestLine, Reaction> {
+    let headers = RequestHeaders {
+        protocol_version: text(&parts.headers, eas::PROTOCOL_VERSION),
+        policy_key: text(&parts.headers, eas::POLICY_KEY),
+        accept_multipart: text(&parts.headers, eas::ACCEPT_MULTIPART),
+    };
+    RequestLine::decode(parts.uri.query().unwrap_or_default(), headers).map_err(|error| error.answer().into())
+}
+
+async fn command(
+    front: &Arc<Front>,
+    parts: &Parts,
+    line: &RequestLine,
+    session: &Arc<Session>,
+    body: Bytes,
+    began: Moment,
+) -> backend::Result<Reaction> {
+    let refuse = |status| Ok(common_status_answer(line.command, line.version, status).into());
+    if !line.names_user(|user| session.user.is_meant_by(user)) {
+        return Ok(Reaction::Http(StatusCode::FORBIDDEN));
+    }
+    if !session.sync {
+        return refuse(CommonStatus::UserDisabledForSync);
+    }
+    if !line.command.is_implemented() {
+        return refuse(CommonStatus::CommandNotSupported);
+    }
+    if !body.is_empty() && !is_wbxml_content_type(text(&parts.headers, header::CONTENT_TYPE.as_str())) {
+        return Ok(malformed_answer(line.command, line.version, Malformed::Content).into());
+    }
+    let Ok(key) = DeviceKey::new(line.device_type.as_str(), line.device_id.as_str()) else {
+        return refuse(CommonStatus::DeviceIdMissingOrInvalid);
+    };
+    let agent = text(&parts.headers, header::USER_AGENT.as_str()).unwrap_or_default();
+    let request = Request {
+        front: Arc::clone(front),
+        session: Arc::clone(session),
+        device: front.devices.get(&session.user, &key),
+        line: line.clone(),
+        body,
+        seat: parts.extensions.get::<Seat>().cloned().unwrap_or_default(),
+        began,
+        agent: front.words.share(agent.get(..200).unwrap_or(agent)),
+    };
+    // Boxed, so that the largest command does not set the size of every request's future.
+    match line.command {
+        Command::Ping => Box::pin(super::ping::run(&request)).await,
+        Command::Sync => Box::pin(super::sync::run(&request)).await,
+        Command::FolderSync => Box::pin(super::folder_sync::run(&request)).await,
+        Command::GetItemEstimate => Box::pin(super::estimate::run(&request)).await,
+        Command::Provision => Box::pin(super::provision::run(&request)).await,
+        _ => refuse(CommonStatus::CommandNotSupported),
+    }
+}
+
+async fn finish(front: &Front, reaction: Reaction, log: &mut Log) -> Response {
+    let _ = front;
+    match reaction {
+        Reaction::Body(body, _) => {
+            log.sent = body.len() as u64;
+            wbxml(body)
+        }
+        Reaction::Afresh(body, _) => {
+            log.sent = body.len() as u64;
+            let mut response = wbxml(body);
+            let headers = response.headers_mut();
+            headers.insert("MS-ASProtocolVersions", HeaderValue::from_static(version::OFFERED_LIST));
+            headers.insert("MS-ASProtocolCommands", HeaderValue::from_static(command::IMPLEMENTED_LIST));
+            headers.insert("X-MS-RP", HeaderValue::from_static(version::OFFERED_LIST));
+            response
+        }
+        Reaction::Http(status) => plain(status),
+        Reaction::Busy(secs) => busy(secs),
+        // Parked before it comes to this.
+        Reaction::Park(_) => plain(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn options(front: &Front, session: &Session) -> Response {
+    let push = front.config.direct_push && session.push;
+    let commands = if push { command::IMPLEMENTED_LIST } else { command::IMPLEMENTED_LIST_WITHOUT_PUSH };
+    let mut response = plain(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static("OPTIONS,POST"));
+    headers.insert("Public", HeaderValue::from_static("OPTIONS,POST"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    headers.insert("MS-Server-ActiveSync", HeaderValue::from_static("14.1"));
+    headers.insert("MS-ASProtocolVersions", HeaderValue::from_static(version::OFFERED_LIST));
+    headers.insert("MS-ASProtocolCommands", HeaderValue::from_static(commands));
+    response
+}
+
+/// 200 with a body, or without one: then no Content-Type either ([MS-ASHTTP]).
+fn wbxml(body: Vec<u8>) -> Response {
+    let empty = body.is_empty();
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    if !empty {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    response
+}
+
+fn plain(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A refusal after which the rest of the request is of no interest.
+fn closing(status: StatusCode) -> Response {
+    let mut response = plain(status);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn unauthorized() -> Response {
+    let mut response = plain(StatusCode::UNAUTHORIZED);
+    let realm = HeaderValue::from_static("Basic realm=\"ActiveSync\", charset=\"UTF-8\"");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+    response
+}
+
+fn busy(secs: u64) -> Response {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
+    if let Ok(value) = HeaderValue::from_str(&secs.to_string()) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    response
+}
+
+/// When a device should come back after trouble: spread, so that they do not all come at once.
+pub fn retry_after(error: &backend::Error) -> u64 {
+    let least = match error {
+        backend::Error::Busy { retry_after_secs } => (*retry_after_secs).clamp(1, 600),
+        backend::Error::Protected { .. } => 30,
+        _ => 10,
+    };
+    least + fastrand::u64(0..=least)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

@@ -1,0 +1,242 @@
+//! What a Ping asks, made complete: the body, else AutdState.xml; then the folders and what the
+//! device knows of each, else the device's state objects.
+//!
+//! In the steady state this is one conditional GET, answered 304: the numbers that come with it say
+//! that everything remembered still holds. AutdState.xml is written only when it changes.
+
+use std::sync::Arc;
+
+use directpush_common::autd::{AutdFolder, AutdState};
+use directpush_common::dav::hierarchy::Class;
+use directpush_common::eas::ping::{PingBody, PingFolder, PingResponse};
+use directpush_common::names::{FolderId, Guid};
+use directpush_common::numbers::Number;
+use directpush_common::sync::state::{CollectionState, FolderSyncState};
+use smallvec::SmallVec;
+
+use super::state::{self, AUTD, FOLDER_SYNC};
+use super::{Request, folders};
+use crate::backend::Result;
+use crate::backend::device::{Fresh, If, Object, Put};
+use crate::push::{Watch, Watches};
+
+/// A question that can be answered by waiting.
+pub struct Complete {
+    /// Granted, in seconds.
+    pub heartbeat_secs: u32,
+    /// The folders and what the device knows of them.
+    pub watches: Arc<Watches>,
+}
+
+/// The interval and folders of a Ping, wherever they came from.
+pub struct Parameters {
+    autd: AutdState,
+    fresh: Fresh,
+    remembered: bool,
+}
+
+impl Parameters {
+    /// The heartbeat in seconds.
+    pub fn heartbeat_secs(&self) -> u32 {
+        self.autd.heartbeat_secs
+    }
+
+    /// How many folders.
+    pub fn folders(&self) -> usize {
+        self.autd.folders.len()
+    }
+}
+
+/// The first half: interval and folders, checked and kept. `Err` = the Ping's own refusal.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn parameters(
+    request: &Request,
+    body: PingBody,
+) -> Result<std::result::Result<Parameters, PingResponse>> {
+    let stored = stored(request).await?;
+    let (asked_secs, asked_folders) = match body {
+        PingBody::Empty => (None, None),
+        PingBody::Full(asked) => (asked.heartbeat, asked.folders),
+    };
+    let cached = stored.autd.as_ref();
+    let heartbeat = asked_secs.or(cached.map(|autd| i64::from(autd.heartbeat_secs)));
+    let folders = match asked_folders {
+        Some(folders) => match autd_folders(&folders) {
+            Some(folders) => Some(folders),
+            None => return Ok(Err(PingResponse::Syntax)),
+        },
+        None => cached.map(|autd| autd.folders.clone()),
+    };
+    let (Some(heartbeat), Some(folders)) = (heartbeat, folders.filter(|folders| !folders.is_empty())) else {
+        return Ok(Err(PingResponse::MissingParameters));
+    };
+    let heartbeat_secs = match request.front.config.heartbeat.grant(heartbeat) {
+        Ok(granted) => granted,
+        Err(out) => return Ok(Err(PingResponse::HeartbeatOutOfRange(out.nearest))),
+    };
+    let max_folders = request.front.config.max_folders;
+    if folders.len() > max_folders as usize {
+        return Ok(Err(PingResponse::TooManyFolders(max_folders)));
+    }
+    let autd = AutdState { heartbeat_secs, folders };
+    let mut fresh = stored.fresh;
+    let mut remembered = stored.remembered;
+    if stored.autd.as_ref() != Some(&autd) {
+        let written = put(request, &autd).await?;
+        let mut known = request.device.known.lock();
+        // Our own write moved the number; what was true before it still is, but for the folder list.
+        if known.state == fresh.state {
+            known.state = written.state;
+        } else {
+            known.state = 0;
+        }
+        fresh = written;
+        remembered = known.watches.as_ref().is_some_and(|watches| lists(watches, &autd.folders));
+    }
+    Ok(Ok(Parameters { autd, fresh, remembered }))
+}
+
+struct Stored {
+    autd: Option<AutdState>,
+    fresh: Fresh,
+    /// The remembered folder list is the stored one.
+    remembered: bool,
+}
+
+/// AutdState.xml, from memory when the back end says that it is as it was.
+async fn stored(request: &Request) -> Result<Stored> {
+    let remembered = {
+        let known = request.device.known.lock();
+        known.autd.clone().zip(known.watches.clone())
+    };
+    let tag = remembered.as_ref().map(|((tag, _), _)| &**tag);
+    let (object, fresh) =
+        request.backend().device_get(&request.session, &request.device.key, AUTD, tag).await?;
+    Ok(match (object, remembered) {
+        (Object::Same, Some(((_, heartbeat_secs), watches))) => {
+            let folders = watches.folders.iter().map(|watch| AutdFolder {
+                id: watch.folder(watches.installation).to_string(),
+                class: watch.class(),
+            });
+            let autd = AutdState { heartbeat_secs, folders: folders.collect() };
+            Stored { autd: Some(autd), fresh, remembered: true }
+        }
+        (Object::Same | Object::None, _) => {
+            request.device.known.lock().autd = None;
+            Stored { autd: None, fresh, remembered: false }
+        }
+        (Object::Is(tag, content), _) => {
+            let autd = match AutdState::from_xml(&content) {
+                Ok(autd) => Some(autd),
+                Err(error) => {
+                    let (user, device) = (&request.session.user, &request.device.key);
+                    tracing::warn!(%user, %device, object = AUTD, %error, "a state object is corrupt");
+                    None
+                }
+            };
+            let mut known = request.device.known.lock();
+            known.autd = autd.as_ref().map(|autd| (tag, autd.heartbeat_secs));
+            let list = autd.as_ref().zip(known.watches.as_ref());
+            let remembered = list.is_some_and(|(autd, watches)| lists(watches, &autd.folders));
+            Stored { autd, fresh, remembered }
+        }
+    })
+}
+
+async fn put(request: &Request, autd: &AutdState) -> Result<Fresh> {
+    let content = autd.to_xml();
+    // The last full Ping wins, whichever front end it came to.
+    let put = request.backend().device_put(&request.session, &request.device.key, AUTD, If::Any, content);
+    let (put, fresh) = put.await?;
+    request.device.known.lock().autd = match put {
+        Put::Done(tag) => Some((tag, autd.heartbeat_secs)),
+        Put::Conflict => None,
+    };
+    Ok(fresh)
+}
+
+fn autd_folders(folders: &[PingFolder]) -> Option<Vec<AutdFolder>> {
+    folders
+        .iter()
+        .map(|folder| Some(AutdFolder { id: folder.id.clone(), class: folder.class.parse::<Class>().ok()? }))
+        .collect()
+}
+
+/// Whether the remembered list has these folders in this order.
+fn lists(watches: &Watches, folders: &[AutdFolder]) -> bool {
+    watches.folders.len() == folders.len()
+        && watches.folders.iter().zip(folders).all(|(watch, folder)| {
+            watch.class() == folder.class && folder.id.parse() == Ok(watch.folder(watches.installation))
+        })
+}
+
+/// The second half: the folders, and what the device knows of each. `None`: Status 7.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn complete(request: &Request, parameters: Parameters) -> Result<Option<Complete>> {
+    let Parameters { autd, fresh, remembered } = parameters;
+    let (valid, seen, watches) = {
+        let known = request.device.known.lock();
+        (known.state == fresh.state && fresh.state != 0, known.seen, known.watches.clone())
+    };
+    let seen = if valid { seen } else { hierarchy_seen(request).await? };
+    // Never a FolderSync, or somebody changed the hierarchy since: that comes before any folder id.
+    let Some(seen) = seen.filter(|seen| *seen == fresh.hierarchy) else {
+        request.device.known.lock().state = 0;
+        return Ok(None);
+    };
+    let heartbeat_secs = autd.heartbeat_secs;
+    if let Some(watches) = watches.filter(|watches| valid && remembered && watches.hierarchy == seen) {
+        return Ok(Some(Complete { heartbeat_secs, watches }));
+    }
+    let Some(watches) = read_watches(request, &autd.folders, seen).await? else { return Ok(None) };
+    let watches = Arc::new(watches);
+    let mut known = request.device.known.lock();
+    (known.state, known.seen, known.watches) = (fresh.state, Some(seen), Some(Arc::clone(&watches)));
+    Ok(Some(Complete { heartbeat_secs, watches }))
+}
+
+async fn hierarchy_seen(request: &Request) -> Result<Option<Number>> {
+    let loaded = state::load::<FolderSyncState>(request, FOLDER_SYNC).await?;
+    Ok(loaded.value.filter(|state| state.key != 0).map(|state| state.hierarchy))
+}
+
+async fn read_watches(
+    request: &Request,
+    listed: &[AutdFolder],
+    hierarchy: Number,
+) -> Result<Option<Watches>> {
+    let known = request.front.folders.get(request, hierarchy).await?;
+    let below = request.session.user.mailbox_url();
+    let mut installation = Guid([0; 16]);
+    let mut watches: SmallVec<[Watch; 1]> = SmallVec::with_capacity(listed.len());
+    for AutdFolder { id, class } in listed {
+        let Some(folder) = folders::find(&known, id) else { return Ok(None) };
+        let Some(path) = path_below(&folder.url, &below) else { return Ok(None) };
+        installation = folder.id.installation;
+        watches.push(read_watch(request, folder.id, *class, request.front.words.share(path)).await?);
+    }
+    watches.shrink_to_fit();
+    Ok(Some(Watches { installation, hierarchy, folders: watches }))
+}
+
+async fn read_watch(request: &Request, folder: FolderId, class: Class, path: Arc<str>) -> Result<Watch> {
+    let loaded = state::load::<CollectionState>(request, &state::collection(folder)).await?;
+    let mut watch = Watch::new(folder, class, path, None, None);
+    if let Some(state) = loaded.value {
+        watch.set_known(state.current.base, state.current.floor, state.current.is_pending());
+    }
+    Ok(watch)
+}
+
+/// The part of a folder's URL below its mailbox; the back end may give the URL absolute.
+fn path_below<'a>(url: &'a str, mailbox: &str) -> Option<&'a str> {
+    let path = match url.split_once("://") {
+        Some((_, rest)) => &rest[rest.find('/')?..],
+        None => url,
+    };
+    path.strip_prefix(mailbox).filter(|path| !path.is_empty())
+}

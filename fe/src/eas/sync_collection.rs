@@ -1,0 +1,382 @@
+//! One collection of a Sync: the device's changes in, the server's changes out, a new key.
+//!
+//! What is sent is decided by `common::sync::plan` from the collection's numbers; here the reports
+//! are fetched, messages rendered and the state written under its ETag. Mail only: a collection of
+//! another class answers its key and knows what came since, so that it can be watched and woken.
+
+use std::collections::HashMap;
+
+use directpush_common::change::{Cause, EntryKind, Live};
+use directpush_common::dav::hierarchy::{Class, Folder, Hierarchy};
+use directpush_common::dav::items::ItemsRequest;
+use directpush_common::eas::status::SyncStatus;
+use directpush_common::eas::sync::{
+    ApplicationData, CollectionResponse, CommandResponse, ServerCommand, SyncCollection, SyncCommand,
+    email_read,
+};
+use directpush_common::names::{FolderId, ItemId};
+use directpush_common::numbers::Number;
+use directpush_common::sync::plan::{PlanCommand, SyncPlan};
+use directpush_common::sync::state::{CollectionState, KeyState, Resume};
+
+use super::options::Kept;
+use super::render::{self, Facts};
+use super::state::{self, Loaded};
+use super::{Request, folders};
+use crate::backend::Result;
+use crate::backend::device::Put;
+use crate::backend::items::Place;
+
+/// EAS folder type of Deleted Items.
+const DELETED_ITEMS: u8 = 4;
+/// Changes when the device does not say ([MS-ASCMD] WindowSize), and at most.
+const WINDOW_DEFAULT: usize = 100;
+const WINDOW_MAX: usize = 512;
+/// Messages planned at a time, and when a response is large enough.
+const BATCH: usize = 32;
+const RESPONSE_BYTES_MAX: usize = 4 << 20;
+/// Plans in a row that bring nothing: the scan goes on with the next Sync.
+const BARREN_ROUNDS_MAX: usize = 4;
+/// The device's changes in one request ([MS-ASCMD] 3.1.5.10 Limiting Size of Command Requests).
+const DEVICE_COMMANDS_MAX: usize = 200;
+
+/// What became of a collection.
+pub enum Synced {
+    /// Nothing happened: the key stays.
+    Nothing(CollectionResponse),
+    /// There is something to say; and to be said again if it does not arrive.
+    Something(CollectionResponse, Option<FolderId>),
+}
+
+/// Carries out one collection of a Sync.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn run(request: &Request, collection: &SyncCollection, room: usize) -> Result<Synced> {
+    let Ok(id) = collection.collection_id.parse::<FolderId>() else {
+        return Ok(refused(collection, &collection.sync_key, SyncStatus::FolderSyncRequired));
+    };
+    let loaded = state::load::<CollectionState>(request, &state::collection(id)).await?;
+    let hierarchy = request.front.folders.get(request, loaded.fresh.hierarchy).await?;
+    let Some(folder) = folders::find(&hierarchy, &collection.collection_id) else {
+        return Ok(refused(collection, &collection.sync_key, SyncStatus::FolderSyncRequired));
+    };
+    let turn = Turn { request, collection, hierarchy: &hierarchy, folder };
+    if collection.sync_key == "0" {
+        return turn.begin(&loaded).await;
+    }
+    let (Some(state), Ok(key)) = (&loaded.value, collection.sync_key.parse()) else {
+        return Ok(refused(collection, "0", SyncStatus::InvalidSyncKey));
+    };
+    let (from, replayed) = match state.resume(key) {
+        Resume::Current(from) => (from, false),
+        Resume::Replay(from) => (from, true),
+        Resume::Unknown => return Ok(refused(collection, "0", SyncStatus::InvalidSyncKey)),
+    };
+    turn.go_on(&loaded, state, from, replayed, room).await
+}
+
+/// The answer to a collection that fails as a whole.
+fn refused(collection: &SyncCollection, key: &str, status: SyncStatus) -> Synced {
+    let mut response = CollectionResponse::plain(key, &collection.collection_id, status);
+    response.class.clone_from(&collection.class);
+    Synced::Something(response, None)
+}
+
+/// What the server has to say, and what the device will know then.
+struct News {
+    commands: Vec<ServerCommand>,
+    next: KeyState,
+    more: bool,
+}
+
+/// One collection's turn.
+struct Turn<'a> {
+    request: &'a Request,
+    collection: &'a SyncCollection,
+    hierarchy: &'a Hierarchy,
+    folder: &'a Folder,
+}
+
+impl Turn<'_> {
+    fn response(&self, key: u32, status: SyncStatus) -> CollectionResponse {
+        let mut response = CollectionResponse::plain(key.to_string(), &self.collection.collection_id, status);
+        response.class = Some(self.folder.class.as_str().to_owned());
+        response
+    }
+
+    /// Key 0: a new key, and nothing yet.
+    async fn begin(&self, loaded: &Loaded<CollectionState>) -> Result<Synced> {
+        let kept = Kept::default().updated(&self.collection.options);
+        let before = loaded.value.clone().unwrap_or_default();
+        let state = before.started_over(kept.filter, self.floor(&kept), kept.to_text());
+        if !self.save(loaded, &state).await? {
+            return Ok(self.retry());
+        }
+        Ok(Synced::Something(self.response(state.current.key, SyncStatus::Success), None))
+    }
+
+    async fn go_on(
+        &self,
+        loaded: &Loaded<CollectionState>,
+        state: &CollectionState,
+        from: KeyState,
+        replayed: bool,
+        room: usize,
+    ) -> Result<Synced> {
+        let kept = Kept::from_text(&from.options).updated(&self.collection.options);
+        if SyncPlan::must_start_over(&from, kept.filter) {
+            return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey));
+        }
+        let responses = self.apply_commands(&kept).await?;
+        let news = if self.collection.wants_changes() {
+            match self.news(from.clone(), &kept, room).await? {
+                Some(news) => news,
+                None => return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey)),
+            }
+        } else {
+            News { commands: Vec::new(), next: from.clone(), more: false }
+        };
+        let mut next = news.next;
+        next.options = kept.to_text();
+        let quiet =
+            news.commands.is_empty() && !news.more && self.collection.commands.is_empty() && !replayed;
+        let after = if quiet { state.advanced(next) } else { CollectionState::answered(from, next) };
+        if after != *state && !self.save(loaded, &after).await? {
+            return Ok(self.retry());
+        }
+        let mut response = self.response(after.current.key, SyncStatus::Success);
+        if quiet {
+            return Ok(Synced::Nothing(response));
+        }
+        (response.commands, response.responses) = (news.commands, responses);
+        response.more_available = news.more;
+        Ok(Synced::Something(response, Some(self.folder.id)))
+    }
+
+    /// Writes the state; false when another request of the device did so meanwhile.
+    async fn save(&self, loaded: &Loaded<CollectionState>, state: &CollectionState) -> Result<bool> {
+        let name = state::collection(self.folder.id);
+        let (put, fresh) = state::save(self.request, &name, loaded.tag.as_deref(), state).await?;
+        let mut known = self.request.device.known.lock();
+        if put == Put::Conflict {
+            known.state = 0;
+            return Ok(false);
+        }
+        known.synced(self.folder.id, &state.current, loaded.fresh.state, fresh.state);
+        Ok(true)
+    }
+
+    fn retry(&self) -> Synced {
+        let version = self.request.line.version;
+        let status = if version.has_common_statuses() { SyncStatus::Retry } else { SyncStatus::ServerError };
+        refused(self.collection, &self.collection.sync_key, status)
+    }
+
+    fn floor(&self, kept: &Kept) -> Option<i64> {
+        let mail = self.folder.class == Class::Email;
+        mail.then(|| kept.floor(jiff::Timestamp::now().as_second())).flatten()
+    }
+
+    /// The server's changes; `None` when the token is no longer good.
+    async fn news(&self, from: KeyState, kept: &Kept, room: usize) -> Result<Option<News>> {
+        if self.folder.class != Class::Email {
+            return self.advance(from).await.map(Some);
+        }
+        let window = match self.collection.window_size {
+            None => WINDOW_DEFAULT,
+            Some(0) => WINDOW_MAX,
+            Some(size) => (size as usize).min(WINDOW_MAX),
+        };
+        let window = window.min(room).max(1);
+        let (mut state, mut commands, mut bytes, mut barren) = (from, Vec::new(), 0, 0);
+        loop {
+            let batch = BATCH.min(window - commands.len());
+            let mut plan =
+                SyncPlan::new(&self.request.device.key, state, batch, kept.filter, self.floor(kept));
+            let mut live = HashMap::new();
+            while let Some(wanted) = plan.wants() {
+                let items =
+                    self.request.backend().items(&self.request.session, self.folder.id, wanted).await?;
+                let Some(items) = items else { return Ok(None) };
+                plan.handle_items(&items);
+                for entry in items.entries {
+                    if let EntryKind::Live(found) = entry.kind {
+                        live.insert(entry.id, found);
+                    }
+                }
+            }
+            let planned = plan.finish();
+            barren = if planned.commands.is_empty() { barren + 1 } else { 0 };
+            for command in planned.commands {
+                let (command, size) = self.command(command, &live, kept).await?;
+                bytes += size;
+                commands.extend(command);
+            }
+            state = planned.next;
+            let full = commands.len() >= window || bytes >= RESPONSE_BYTES_MAX || barren >= BARREN_ROUNDS_MAX;
+            if full || !planned.more {
+                return Ok(Some(News { commands, next: state, more: planned.more }));
+            }
+        }
+    }
+
+    /// A collection of another class than mail: what is there counts as known.
+    async fn advance(&self, from: KeyState) -> Result<News> {
+        let request = ItemsRequest::Walk { before: None, limit: 1 };
+        let items = self.request.backend().items(&self.request.session, self.folder.id, request).await?;
+        let base = items.map(|items| items.token).or(from.base);
+        Ok(News {
+            commands: Vec::new(),
+            next: KeyState { base, walk: None, more: false, ..from },
+            more: false,
+        })
+    }
+
+    /// One planned command with what it carries, and how large that is.
+    async fn command(
+        &self,
+        command: PlanCommand,
+        live: &HashMap<ItemId, Live>,
+        kept: &Kept,
+    ) -> Result<(Option<ServerCommand>, usize)> {
+        let name = |item| self.server_id(item);
+        Ok(match command {
+            PlanCommand::Delete(item) => (Some(ServerCommand::Delete { server_id: name(item) }), 0),
+            PlanCommand::SoftDelete(item) => (Some(ServerCommand::SoftDelete { server_id: name(item) }), 0),
+            PlanCommand::Change(item) => {
+                let read = live.get(&item).is_some_and(|found| found.read);
+                (Some(ServerCommand::Change { server_id: name(item), data: render::read_flag(read) }), 0)
+            }
+            PlanCommand::Add(item) => match self.item(item, live.get(&item), kept).await? {
+                Some((data, size)) => (Some(ServerCommand::Add { server_id: name(item), data }), size),
+                // Gone since the report: the next one says so.
+                None => (None, 0),
+            },
+        })
+    }
+
+    /// A message, rendered as the device wants it; `None` when it is gone.
+    async fn item(
+        &self,
+        item: ItemId,
+        live: Option<&Live>,
+        kept: &Kept,
+    ) -> Result<Option<(ApplicationData, usize)>> {
+        let place = Place { folder: self.folder.id, item };
+        let Some(mime) = self.request.backend().item_get(&self.request.session, place).await? else {
+            return Ok(None);
+        };
+        let facts = Facts {
+            read: live.is_some_and(|live| live.read),
+            date: live.map_or(0, |live| live.date),
+            reference: self.server_id(item),
+        };
+        let wish = kept.wish(self.request.line.version);
+        let data = self.request.front.content.render(mime, facts, wish).await;
+        let size = data.iter().map(weight).sum();
+        Ok(Some((data, size)))
+    }
+
+    fn server_id(&self, item: ItemId) -> String {
+        format!("{:x}:{item}", self.folder.id.counter)
+    }
+
+    fn item_of(&self, server_id: &str) -> Option<Place> {
+        let (folder, item) = server_id.split_once(':')?;
+        let ours = u64::from_str_radix(folder, 16) == Ok(self.folder.id.counter);
+        let item = ItemId(item.parse::<Number>().ok()?);
+        ours.then_some(Place { folder: self.folder.id, item })
+    }
+
+    /// The device's own changes. What is answered: every Add and Fetch, and what failed of the rest.
+    async fn apply_commands(&self, kept: &Kept) -> Result<Vec<CommandResponse>> {
+        let mut responses = Vec::new();
+        for command in self.collection.commands.iter().take(DEVICE_COMMANDS_MAX) {
+            match command {
+                SyncCommand::Add { client_id, .. } => responses.push(CommandResponse::Add {
+                    client_id: client_id.clone(),
+                    server_id: None,
+                    status: SyncStatus::ConversionError,
+                }),
+                SyncCommand::Change { server_id, data } => {
+                    let status = self.change(server_id, email_read(data)).await?;
+                    if status != SyncStatus::Success {
+                        responses.push(CommandResponse::Change { server_id: server_id.clone(), status });
+                    }
+                }
+                SyncCommand::Delete { server_id } => {
+                    let status = self.delete(server_id).await?;
+                    if status != SyncStatus::Success {
+                        responses.push(CommandResponse::Delete { server_id: server_id.clone(), status });
+                    }
+                }
+                SyncCommand::Fetch { server_id } => responses.push(self.fetch(server_id, kept).await?),
+            }
+        }
+        Ok(responses)
+    }
+
+    async fn change(&self, server_id: &str, read: Option<bool>) -> Result<SyncStatus> {
+        let Some(place) = self.item_of(server_id) else { return Ok(SyncStatus::ObjectNotFound) };
+        // Anything else that a device may change of a mail is not kept here, which harms nobody.
+        let Some(read) = read else { return Ok(SyncStatus::Success) };
+        let (session, device) = (&self.request.session, &self.request.device.key);
+        let found = self.request.backend().item_set_read(session, device, place, read).await?;
+        Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
+    }
+
+    /// Into Deleted Items, unless the device wants it gone or it lies there already.
+    async fn delete(&self, server_id: &str) -> Result<SyncStatus> {
+        let Some(place) = self.item_of(server_id) else { return Ok(SyncStatus::ObjectNotFound) };
+        let (backend, session, device) =
+            (self.request.backend(), &self.request.session, &self.request.device.key);
+        let bin = self.hierarchy.folders.iter().find(|folder| folder.folder_type == DELETED_ITEMS);
+        let bin =
+            bin.filter(|bin| self.collection.deletes_as_moves != Some(false) && bin.id != self.folder.id);
+        let found = match bin {
+            Some(bin) => backend.item_move(session, device, place, bin.id, Cause::Sync).await?.is_some(),
+            None => backend.item_delete(session, device, place).await?,
+        };
+        Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
+    }
+
+    async fn fetch(&self, server_id: &str, kept: &Kept) -> Result<CommandResponse> {
+        let data = match self.item_of(server_id) {
+            Some(place) if self.folder.class == Class::Email => {
+                let live = self.facts(place.item).await?;
+                self.item(place.item, live.as_ref(), kept).await?
+            }
+            _ => None,
+        };
+        let status = if data.is_some() { SyncStatus::Success } else { SyncStatus::ObjectNotFound };
+        Ok(CommandResponse::Fetch {
+            server_id: server_id.to_owned(),
+            status,
+            data: data.map(|(data, _)| data),
+        })
+    }
+
+    /// Read flag and date of one item: the walk that begins just above it.
+    async fn facts(&self, item: ItemId) -> Result<Option<Live>> {
+        let above = ItemId(item.0.next());
+        let request = ItemsRequest::Walk { before: Some(above), limit: 1 };
+        let items = self.request.backend().items(&self.request.session, self.folder.id, request).await?;
+        let entry = items.and_then(|items| items.entries.into_iter().find(|entry| entry.id == item));
+        Ok(entry.and_then(|entry| match entry.kind {
+            EntryKind::Live(live) => Some(live),
+            EntryKind::Gone(_) => None,
+        }))
+    }
+}
+
+/// About how many bytes an element takes on the wire.
+fn weight(element: &directpush_common::wbxml::Element) -> usize {
+    use directpush_common::wbxml::Content;
+    let inner = element.content.iter().map(|content| match content {
+        Content::Element(child) => weight(child),
+        Content::Text(text) => text.len(),
+        Content::Opaque(bytes) => bytes.len(),
+    });
+    4 + inner.sum::<usize>()
+}
