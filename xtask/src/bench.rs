@@ -22,7 +22,7 @@ use driver::Driver;
 use measure::{cpu_secs, pss_bytes};
 use nchan::Nchan;
 pub(crate) use nchan::is_root;
-use ours::Pair;
+pub(crate) use ours::{Mailboxes, Pair};
 use report::{Report, Subject};
 
 /// What is measured under load: changes per second and for how long.
@@ -111,10 +111,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !can_load {
         report.left_out.push("directpush: this build's `directpush load` cannot be steered".to_owned());
     }
+    let mailboxes = if can_load { Some(Mailboxes::make(&release, plan.devices)?) } else { None };
     for round in 0..plan.rounds {
         println!("round {} of {}", round + 1, plan.rounds);
-        if can_load {
-            our_round(&release, &plan, round == 0, &mut report).context("directpush")?;
+        if let Some(mailboxes) = &mailboxes {
+            our_round(&release, mailboxes, &plan, round == 0, &mut report).context("directpush")?;
         }
         if let Ok(nginx) = &nginx {
             nchan_round(nginx, &release, &plan, round == 0, &mut report).context("nginx + nchan")?;
@@ -129,7 +130,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Builds everything that is measured, and the drivers, as it is shipped; gives the folder of the programs.
-fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     if let Outcome::Failed(why) =
         program(&mut cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))?
     {
@@ -141,15 +142,23 @@ fn build() -> Result<PathBuf> {
 
 /// How many devices log on anew in the cold round: each costs the back end an argon2.
 const COLD_DEVICES_MAX: usize = 500;
+const DEVICES_PER_USER: usize = 50;
 /// How long deliveries alone are measured.
 const DELIVER_SECS: u32 = 5;
 
-fn our_round(release: &Path, plan: &Plan, first: bool, report: &mut Report) -> Result<()> {
+fn our_round(
+    release: &Path,
+    mailboxes: &Mailboxes,
+    plan: &Plan,
+    first: bool,
+    report: &mut Report,
+) -> Result<()> {
     let subject = Subject::Directpush;
     for (folders, figures) in [(1, ONE_FOLDER), (5, FIVE_FOLDERS)] {
-        let mut pair = Pair::start(release)?;
-        pair.add_users(plan.devices)?;
-        let mut driver = pair.driver(plan.devices, folders)?;
+        let mut pair = Pair::start(release, mailboxes)?;
+        // Where nothing is delivered, several devices share a user: each user's log-on costs an argon2.
+        let users = if folders == 1 { plan.devices } else { plan.devices.div_ceil(DEVICES_PER_USER) };
+        let mut driver = pair.driver(plan.devices, users, folders)?;
         // All that the front end keeps of a device counts; at the back end only the subscriptions, not mailboxes.
         let fe_before = pss_bytes(&pair.front_end_pids())?;
         driver.ask("prepare")?;
@@ -192,7 +201,8 @@ fn our_round(release: &Path, plan: &Plan, first: bool, report: &mut Report) -> R
             report.add(subject, name, "per s", "", count(delivered.changes) / delivered.took_secs);
         }
         drop(driver);
-        let mut driver = pair.driver(plan.devices.min(COLD_DEVICES_MAX), 1)?;
+        let cold = plan.devices.min(COLD_DEVICES_MAX);
+        let mut driver = pair.driver(cold, cold, 1)?;
         driver.ask("prepare")?;
         pair.restart()?;
         let parked = driver.ask("park")?;

@@ -2,6 +2,7 @@
 //!
 //! Each step says what it needs; where that is missing it is skipped with a word on what to install.
 
+mod lmtp;
 mod notify;
 mod wbxml;
 
@@ -37,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         with(&["tshark"], true, || notify::article(&notify::recorded(&root())?))
     });
     steps.run("a NOTIFY of the back end, read by tshark", || with(&["tshark"], true, || notify::live(demo)));
+    steps.run("a delivery by swaks", || with(&["swaks"], false, lmtp::swaks));
     steps.finish(options.require)
 }
 

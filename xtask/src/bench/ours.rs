@@ -1,13 +1,15 @@
 //! Our two servers, as an operator starts them: two processes, a configuration file each, a store on disk.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
 use super::driver::Driver;
@@ -17,10 +19,59 @@ use super::nchan::free_address;
 const SECRET: &str = "only-for-this-benchmark";
 const PASSWORD: &str = "bench-password";
 /// Mailboxes are `load-0@bench`, `load-1@bench` …
+const PREFIX: &str = "load-";
 const DOMAIN: &str = "bench";
+/// In the back end's state folder.
+const ADMIN_SOCKET: &str = "state/admin.sock";
+const ADMIN_CONNECTIONS: usize = 4;
 const START_MAX: Duration = Duration::from_secs(30);
 /// Source addresses of the devices.
 const SOURCES: &str = "4";
+
+/// A store with users in it, made once: each password costs an argon2.
+pub(crate) struct Mailboxes {
+    folder: TempDir,
+}
+
+impl Mailboxes {
+    pub(crate) fn make(programs: &Path, users: usize) -> Result<Self> {
+        let folder = TempDir::with_prefix("bench-mailboxes-")?;
+        let [http, lmtp, udp] = [free_address()?, free_address()?, free_address()?];
+        fs::write(folder.path().join("be.toml"), be_toml(folder.path(), http, lmtp, udp))?;
+        let mut back_end = spawn(programs, folder.path(), "be")?;
+        let made =
+            wait_until_listening(lmtp, folder.path(), "be").and_then(|()| add_users(folder.path(), users));
+        // SIGTERM, so that everything is flushed and the socket removed.
+        let _ = Command::new("kill").arg(back_end.id().to_string()).status();
+        let _ = back_end.wait();
+        let _ = fs::remove_file(folder.path().join(ADMIN_SOCKET));
+        made?;
+        Ok(Self { folder })
+    }
+}
+
+/// Adds users by the administrator's socket, as `directpush-be user add` does, over several connections.
+fn add_users(folder: &Path, users: usize) -> Result<()> {
+    thread::scope(|scope| {
+        let add = |lane: usize| {
+            scope.spawn(move || -> Result<()> {
+                let mut stream = UnixStream::connect(folder.join(ADMIN_SOCKET))?;
+                let mut answers = BufReader::new(stream.try_clone()?).lines();
+                for user in (lane..users).step_by(ADMIN_CONNECTIONS) {
+                    let name = format!("{PREFIX}{user}@{DOMAIN}");
+                    let order =
+                        serde_json::json!({ "order": "add-user", "name": name, "password": PASSWORD });
+                    writeln!(stream, "{order}")?;
+                    let answer = answers.next().context("the administrator's socket closed")??;
+                    ensure!(answer.contains("done"), "adding {name}: {answer}");
+                }
+                Ok(())
+            })
+        };
+        let lanes: Vec<_> = (0..ADMIN_CONNECTIONS).map(add).collect();
+        lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| anyhow!("adding users panicked"))?)
+    })
+}
 
 /// A running pair; both end with this value, and their store with them.
 pub(crate) struct Pair {
@@ -34,12 +85,19 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn start(programs: &Path) -> Result<Self> {
+    /// Starts both on a copy of `mailboxes`.
+    pub(crate) fn start(programs: &Path, mailboxes: &Mailboxes) -> Result<Self> {
         let folder = TempDir::with_prefix("bench-directpush-")?;
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(mailboxes.folder.path().join("state"))
+            .arg(folder.path())
+            .status()?;
+        ensure!(copied.success(), "the mailboxes cannot be copied");
         let [http, lmtp, be_http, udp] = [free_address()?, free_address()?, free_address()?, free_address()?];
         fs::write(folder.path().join("be.toml"), be_toml(folder.path(), be_http, lmtp, udp))?;
         fs::write(folder.path().join("fe.toml"), fe_toml(http, be_http, udp))?;
-        let (back_end, front_end) = spawn(programs, folder.path())?;
+        let (back_end, front_end) = spawn_both(programs, folder.path())?;
         let pair = Self { programs: programs.to_owned(), folder, back_end, front_end, http, lmtp, be_http };
         pair.wait_until_listening()?;
         Ok(pair)
@@ -49,7 +107,7 @@ impl Pair {
     pub(crate) fn restart(&mut self) -> Result<()> {
         stop(&mut self.front_end);
         stop(&mut self.back_end);
-        (self.back_end, self.front_end) = spawn(&self.programs, self.folder.path())?;
+        (self.back_end, self.front_end) = spawn_both(&self.programs, self.folder.path())?;
         self.wait_until_listening()
     }
 
@@ -65,30 +123,19 @@ impl Pair {
         [self.front_end.id(), self.back_end.id()]
     }
 
-    /// Makes the users of this many devices, one each.
-    pub(crate) fn add_users(&self, count: usize) -> Result<()> {
-        let mut process = Command::new(self.programs.join("directpush-be"))
-            .args(["--config"])
-            .arg(self.folder.path().join("be.toml"))
-            .args(["user", "add", "--count", &count.to_string(), &format!("load-@{DOMAIN}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .context("cannot start directpush-be user add")?;
-        let mut input = process.stdin.take().context("no standard input")?;
-        writeln!(input, "{PASSWORD}")?;
-        drop(input);
-        ensure!(process.wait()?.success(), "directpush-be user add failed");
-        Ok(())
+    /// Where the back end takes mail.
+    pub(crate) fn lmtp(&self) -> SocketAddr {
+        self.lmtp
     }
 
-    /// A driver with so many devices, each watching so many folders.
-    pub(crate) fn driver(&self, devices: usize, folders: usize) -> Result<Driver> {
+    /// A driver with so many devices, spread evenly over the users, each watching so many folders.
+    pub(crate) fn driver(&self, devices: usize, users: usize, folders: usize) -> Result<Driver> {
         let (http, lmtp) = (format!("http://{}", self.http), self.lmtp.to_string());
         Driver::start(
             Command::new(self.programs.join("directpush"))
                 .args(["load", "--steered", "--fe", &http, "--lmtp", &lmtp])
-                .args(["--users", &format!("load-@{DOMAIN}"), "--devices", &devices.to_string()])
+                .args(["--user-prefix", PREFIX, "--user-domain", DOMAIN, "--user-count", &users.to_string()])
+                .args(["--devices", &devices.to_string()])
                 .args(["--folders", &folders.to_string(), "--sources", SOURCES, "--heartbeat", "3540"])
                 .env("DIRECTPUSH_PASSWORD", PASSWORD),
         )
@@ -123,15 +170,7 @@ impl Pair {
 
     fn wait_until_listening(&self) -> Result<()> {
         for (address, name) in [(self.be_http, "be"), (self.lmtp, "be"), (self.http, "fe")] {
-            let began = SystemTime::now();
-            while TcpStream::connect(address).is_err() {
-                if began.elapsed().unwrap_or_default() > START_MAX {
-                    let log = fs::read_to_string(self.folder.path().join(format!("{name}.log")))
-                        .unwrap_or_default();
-                    bail!("directpush-{name} does not listen on {address}:\n{log}");
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_until_listening(address, self.folder.path(), name)?;
         }
         Ok(())
     }
@@ -149,26 +188,39 @@ fn stop(process: &mut Child) {
     let _ = process.wait();
 }
 
-fn spawn(programs: &Path, folder: &Path) -> Result<(Child, Child)> {
-    let start = |name: &str| -> Result<Child> {
-        let log = fs::File::create(folder.join(format!("{name}.log")))?;
-        Command::new(programs.join(format!("directpush-{name}")))
-            .arg("--config")
-            .arg(folder.join(format!("{name}.toml")))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start directpush-{name}"))
-    };
-    let mut back_end = start("be")?;
-    match start("fe") {
+fn spawn(programs: &Path, folder: &Path, name: &str) -> Result<Child> {
+    let log = fs::File::create(folder.join(format!("{name}.log")))?;
+    Command::new(programs.join(format!("directpush-{name}")))
+        .arg("--config")
+        .arg(folder.join(format!("{name}.toml")))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start directpush-{name}"))
+}
+
+fn spawn_both(programs: &Path, folder: &Path) -> Result<(Child, Child)> {
+    let mut back_end = spawn(programs, folder, "be")?;
+    match spawn(programs, folder, "fe") {
         Ok(front_end) => Ok((back_end, front_end)),
         Err(error) => {
             stop(&mut back_end);
             Err(error)
         }
     }
+}
+
+fn wait_until_listening(address: SocketAddr, folder: &Path, name: &str) -> Result<()> {
+    let began = SystemTime::now();
+    while TcpStream::connect(address).is_err() {
+        if began.elapsed().unwrap_or_default() > START_MAX {
+            let log = fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
+            bail!("directpush-{name} does not listen on {address}:\n{log}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// The back end's settings: the defaults, but for addresses and room for the load.
