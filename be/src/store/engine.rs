@@ -1,0 +1,343 @@
+//! The sled tree and the journal as one: opened together, rebuilt together, written in one order.
+//!
+//! A group of commits goes to the journal, is synced, and then goes to the tree together with its
+//! position, in one batch. So the tree is at any time the journal up to some position: what is
+//! missing is replayed at the next start, and a tree that is damaged or gone is made anew.
+//!
+//! Everything here blocks; the committer owns it, and readers share the tree through [`Shared`].
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use parking_lot::RwLock;
+use tracing::{error, info, warn};
+
+use super::{
+    Found, Read, StoreError, StoreOptions,
+    journal::Journal,
+    place::Place,
+    record::Writes,
+    tree::{Tree, is_damage},
+};
+
+/// How much of the journal is applied in one batch when it is replayed, in bytes.
+const REPLAY_BYTES: usize = 1024 * 1024;
+
+/// What readers share with the committer.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Locked for writing while a batch is applied, so that a reader sees it whole or not at all.
+    /// None: closed, or being opened again after a failure.
+    tree: RwLock<Option<Tree>>,
+    /// The tree failed: the committer opens it again.
+    pub(crate) failed: AtomicBool,
+    /// And for damage in its files: the committer makes it anew.
+    pub(crate) damaged: AtomicBool,
+    /// Closed for good.
+    pub(crate) closed: AtomicBool,
+}
+
+impl Shared {
+    /// Answers a batch from one state of the tree.
+    pub(crate) fn read(&self, read: &Read) -> Result<Found, StoreError> {
+        let tree = self.tree.read();
+        let Some(tree) = tree.as_ref() else { return Err(self.down()) };
+        tree.read(read).map_err(|failure| {
+            self.note(&failure);
+            failed("read the index", failure)
+        })
+    }
+
+    /// Takes the tree away, as a failure does.
+    #[cfg(test)]
+    pub(crate) fn lose_tree(&self) {
+        *self.tree.write() = None;
+        self.failed.store(true, SeqCst);
+    }
+
+    fn down(&self) -> StoreError {
+        if self.closed.load(SeqCst) {
+            return StoreError::Stopped;
+        }
+        failed("read the index", "it is being repaired")
+    }
+
+    /// Notes a failure of the tree for `repair`; called with the tree locked, so that it is not noted
+    /// of the next one.
+    fn note(&self, failure: &sled::Error) {
+        if is_damage(failure) && !self.damaged.swap(true, SeqCst) {
+            error!(%failure, "the index is damaged; it will be rebuilt from the journal");
+        }
+        self.failed.store(true, SeqCst);
+    }
+}
+
+/// A failure of the open tree: never `Full`, which would say that nothing was written.
+fn failed(doing: &str, failure: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::io(doing, std::io::Error::other(failure))
+}
+
+/// A failure to open or close the tree.
+fn not_opened(doing: &str, failure: sled::Error) -> StoreError {
+    match failure {
+        sled::Error::Io(failure) => StoreError::io(doing, failure),
+        failure => failed(doing, failure),
+    }
+}
+
+/// The tree, the journal and their place.
+pub(crate) struct Engine {
+    place: Arc<Place>,
+    options: StoreOptions,
+    journal: Journal,
+    shared: Arc<Shared>,
+    /// Journal bytes since the tree was last flushed.
+    unflushed_bytes: u64,
+}
+
+impl Engine {
+    pub(crate) fn open(place: Arc<Place>, options: StoreOptions) -> Result<Self, StoreError> {
+        // sled needs space to open; the reserve is there for it.
+        place.release_reserve();
+        let (tree, journal) = open_both(&place, &options, false)?;
+        if let Err(failure) = place.keep_reserve(options.reserve_bytes) {
+            warn!(%failure, "no space for the reserve: the store refuses commits until there is");
+        }
+        let shared = Arc::new(Shared { tree: RwLock::new(Some(tree)), ..Shared::default() });
+        Ok(Self { place, options, journal, shared, unflushed_bytes: 0 })
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Opens the tree again if it failed; makes it anew if it is damaged.
+    pub(crate) fn repair(&mut self) -> Result<(), StoreError> {
+        match self.shared.damaged.load(SeqCst) {
+            false if !self.shared.failed.load(SeqCst) => Ok(()),
+            damaged => self.reopen(damaged),
+        }
+    }
+
+    /// Sees, before a group, that there is space to apply what the journal will have taken.
+    pub(crate) fn keep_reserve(&self) -> Result<(), StoreError> {
+        self.place.keep_reserve(self.options.reserve_bytes)
+    }
+
+    /// The value of a key in the state that all earlier groups have made.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let tree = self.shared.tree.read();
+        let Some(tree) = tree.as_ref() else { return Err(self.shared.down()) };
+        tree.get(key).map_err(|failure| {
+            self.shared.note(&failure);
+            failed("read the index", failure)
+        })
+    }
+
+    /// Makes a group: durable first, then visible.
+    pub(crate) fn make(&mut self, writes: &Writes) -> Result<(), StoreError> {
+        let (position, bytes) = self.journal.append(writes)?;
+        if !self.apply(position, writes) {
+            // The replay of a repair applies this group too. If it cannot, a later one does.
+            self.repair().map_err(|failure| failed("apply a commit", failure))?;
+        }
+        self.unflushed_bytes += bytes;
+        if self.unflushed_bytes >= self.options.checkpoint_bytes {
+            self.checkpoint();
+        }
+        Ok(())
+    }
+
+    /// Brings a group into the tree; otherwise the tree is away and noted as failed.
+    fn apply(&self, position: u64, writes: &Writes) -> bool {
+        let staged = self.shared.tree.read().as_ref().map(|tree| tree.stage(position, writes));
+        let mut tree = self.shared.tree.write();
+        let applied = match (staged, tree.as_ref()) {
+            (Some(Ok(batch)), Some(tree)) => tree.apply(batch),
+            (Some(Err(failure)), _) => Err(failure),
+            _ => return false,
+        };
+        if let Err(failure) = &applied {
+            error!(%failure, position, "the index failed behind the journal; opening it again");
+            self.shared.note(failure);
+            // A part of the batch may be in the tree: nobody may look at it.
+            *tree = None;
+        }
+        applied.is_ok()
+    }
+
+    /// Bounds what is replayed after a crash. Makes nothing durable: the journal is.
+    pub(crate) fn checkpoint(&mut self) {
+        if self.unflushed_bytes == 0 {
+            return;
+        }
+        self.unflushed_bytes = 0;
+        if let Some(tree) = self.shared.tree.read().as_ref()
+            && let Err(failure) = tree.flush()
+        {
+            warn!(%failure, "the index could not be flushed");
+            self.shared.note(&failure);
+        }
+    }
+
+    /// Opens tree and journal again after a failure; the reserve makes room for it on a full disk.
+    fn reopen(&mut self, damaged: bool) -> Result<(), StoreError> {
+        *self.shared.tree.write() = None;
+        self.shared.failed.store(true, SeqCst);
+        self.place.release_reserve();
+        let (opened, journal) = open_both(&self.place, &self.options, damaged)?;
+        self.journal = journal;
+        let mut tree = self.shared.tree.write();
+        *tree = Some(opened);
+        self.shared.damaged.store(false, SeqCst);
+        self.shared.failed.store(false, SeqCst);
+        info!(position = self.journal.position(), "the index is open again");
+        Ok(())
+    }
+
+    /// Flushes and syncs the tree, and lets go of it.
+    pub(crate) fn close(self) -> Result<(), StoreError> {
+        self.shared.closed.store(true, SeqCst);
+        let tree = self.shared.tree.write().take();
+        if self.shared.damaged.load(SeqCst) {
+            return self.place.mark_suspect();
+        }
+        let Some(tree) = tree.filter(|_| !self.shared.failed.load(SeqCst)) else { return Ok(()) };
+        self.place.release_reserve();
+        tree.flush().map_err(|failure| not_opened("flush the index", failure))?;
+        drop(tree);
+        let closed = self.place.mark_closed();
+        // For the next start; where there is no space for it, that one must do without.
+        let _ = self.keep_reserve();
+        closed
+    }
+}
+
+/// Opens the tree and the journal and brings the tree up to date, making it anew where it cannot be
+/// believed.
+fn open_both(place: &Place, options: &StoreOptions, damaged: bool) -> Result<(Tree, Journal), StoreError> {
+    if damaged {
+        set_aside(place, "a read found it damaged")?;
+    } else if place.machine_went_down()? {
+        warn!(dir = %place.dir.display(), "the machine went down with the store open; rebuilding the index");
+        place.remove_index()?;
+    }
+    place.mark_open()?;
+    match try_open(place, options) {
+        Err(Failure::Tree(failure)) if is_damage(&failure) => {
+            set_aside(place, &failure.to_string())?;
+        }
+        Err(Failure::Ahead) => set_aside(place, "it is ahead of the journal, which has lost its end")?,
+        opened => return opened.map_err(Failure::into_error),
+    }
+    match try_open(place, options).map_err(Failure::into_error) {
+        Err(StoreError::Full) => {
+            warn!("no space to rebuild the index; removing the damaged ones");
+            place.remove_indexes()?;
+            try_open(place, options).map_err(Failure::into_error)
+        }
+        opened => opened,
+    }
+}
+
+fn set_aside(place: &Place, why: &str) -> Result<(), StoreError> {
+    if let Some(aside) = place.set_index_aside()? {
+        error!(why, aside = %aside.display(), "the index cannot be used; rebuilding it from the journal");
+    }
+    Ok(())
+}
+
+enum Failure {
+    Tree(sled::Error),
+    /// The tree holds more than the journal.
+    Ahead,
+    Store(StoreError),
+}
+
+impl Failure {
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::Tree(failure) => not_opened("open the index", failure),
+            Self::Ahead => failed("open the index", "it is ahead of the journal"),
+            Self::Store(error) => error,
+        }
+    }
+}
+
+impl From<sled::Error> for Failure {
+    fn from(error: sled::Error) -> Self {
+        Self::Tree(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn try_open(place: &Place, options: &StoreOptions) -> Result<(Tree, Journal), Failure> {
+    let tree = Tree::open(&place.index(), options.cache_bytes)?;
+    let made = tree.position()?;
+    let mut replay = Replay { tree: &tree, writes: Writes::new(), bytes: 0, position: made, failure: None };
+    let journal = Journal::open(
+        Path::new(&place.journal()),
+        Arc::clone(&place.disk),
+        options.segment_bytes,
+        made,
+        |position, writes| replay.add(position, writes),
+    );
+    if let Some(failure) = replay.failure.take() {
+        return Err(failure.into());
+    }
+    let journal = journal?;
+    replay.apply()?;
+    if journal.position() < made {
+        return Err(Failure::Ahead);
+    }
+    if journal.position() > made {
+        tree.flush()?;
+        info!(from = made, to = journal.position(), "replayed the journal");
+    }
+    Ok((tree, journal))
+}
+
+/// Applies journal records to the tree, many at a time.
+struct Replay<'a> {
+    tree: &'a Tree,
+    writes: Writes,
+    bytes: usize,
+    position: u64,
+    /// What stopped it, where the journal's reader can only be told that something did.
+    failure: Option<sled::Error>,
+}
+
+impl Replay<'_> {
+    fn add(&mut self, position: u64, writes: Writes) -> Result<(), StoreError> {
+        self.bytes +=
+            writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
+        self.writes.extend(writes);
+        self.position = position;
+        if self.bytes < REPLAY_BYTES {
+            return Ok(());
+        }
+        self.apply().map_err(|failure| {
+            self.failure = Some(failure);
+            StoreError::Stopped
+        })
+    }
+
+    fn apply(&mut self) -> Result<(), sled::Error> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        self.bytes = 0;
+        let batch = self.tree.stage(self.position, &std::mem::take(&mut self.writes))?;
+        self.tree.apply(batch)
+    }
+}

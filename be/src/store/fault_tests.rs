@@ -1,0 +1,168 @@
+//! The engine on a disk that is full or fails, and what it does about a failing index.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::{
+    conformance::small,
+    crash_tests::{all, commit, open, segments, state_after},
+    disk::{
+        RealDisk,
+        faulty::{Faults, FaultyDisk},
+    },
+    engine::Engine,
+    place::Place,
+    sled_index::SledIndex,
+    *,
+};
+
+async fn open_faulty(dir: &Path, options: StoreOptions) -> (Store, Arc<Faults>) {
+    let disk = FaultyDisk::default();
+    let faults = Arc::clone(&disk.0);
+    (Store::open_on(dir, options, Arc::new(disk)).await.unwrap(), faults)
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_commits_and_bodies_until_there_is_space() {
+    for reserve_bytes in [0, 4096] {
+        let scratch = tempfile::tempdir().unwrap();
+        let options = StoreOptions { reserve_bytes, ..small() };
+        let (store, faults) = open_faulty(scratch.path(), options).await;
+        store.index.commit(commit(1)).await.unwrap();
+        let length = || fs::metadata(&segments(scratch.path())[0]).unwrap().len();
+        let before = length();
+        faults.full.store(true, SeqCst);
+        for space in 0..60 {
+            faults.space.store(space, SeqCst);
+            let refused = store.index.commit(commit(2)).await;
+            assert!(matches!(refused, Err(StoreError::Full)), "{space} left: {refused:?}");
+            assert_eq!(length(), before, "{space} left: nothing half-written stays");
+            faults.space.store(space, SeqCst);
+            let refused = store.bodies.put(Bytes::from(vec![1; 100])).await;
+            assert!(matches!(refused, Err(StoreError::Full)), "{space} left: {refused:?}");
+            assert_eq!(all(&store).await, state_after(1).await);
+        }
+        faults.full.store(false, SeqCst);
+        store.index.commit(commit(2)).await.unwrap();
+        let body = store.bodies.put(Bytes::from(vec![1; 100])).await.unwrap();
+        assert_eq!(store.bodies.list(None, 9).await.unwrap().len(), 1);
+        assert_eq!(fs::read_dir(scratch.path().join("bodies/tmp")).unwrap().count(), 0);
+        store.close().await.unwrap();
+        drop(store);
+        fs::remove_dir_all(scratch.path().join("index")).unwrap();
+        let store = open(scratch.path()).await;
+        assert_eq!(all(&store).await, state_after(2).await);
+        assert_eq!(store.bodies.get(body).await.unwrap(), vec![1; 100]);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_could_not_be_synced_is_not_there() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(scratch.path(), small()).await;
+    store.index.commit(commit(1)).await.unwrap();
+    faults.sync_fails.store(true, SeqCst);
+    // The cut cannot be synced either: nothing is known about the journal's end, so the store stops.
+    assert!(matches!(store.index.commit(commit(2)).await, Err(StoreError::Stopped)));
+    faults.sync_fails.store(false, SeqCst);
+    assert!(matches!(store.index.commit(commit(2)).await, Err(StoreError::Stopped)));
+    assert_eq!(all(&store).await, state_after(1).await);
+    store.close().await.unwrap();
+    drop(store);
+    let (store, faults) = open_faulty(scratch.path(), small()).await;
+    assert_eq!(all(&store).await, state_after(1).await);
+    store.index.commit(commit(2)).await.unwrap();
+    // A half-written record that cannot be cut off.
+    faults.full.store(true, SeqCst);
+    faults.space.store(20, SeqCst);
+    faults.cut_fails.store(true, SeqCst);
+    assert!(matches!(store.index.commit(commit(3)).await, Err(StoreError::Stopped)));
+    store.close().await.unwrap();
+    drop(store);
+    let store = open(scratch.path()).await;
+    assert_eq!(all(&store).await, state_after(2).await);
+    store.close().await.unwrap();
+}
+
+/// 64 writers at once must share syncs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_wait_together_share_a_sync() {
+    const WRITERS: u64 = 64;
+    const COMMITS: u64 = 20;
+    let scratch = tempfile::tempdir().unwrap();
+    let (store, faults) =
+        open_faulty(scratch.path(), StoreOptions { segment_bytes: u64::MAX, ..small() }).await;
+    let before = faults.syncs.load(SeqCst);
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = store.clone();
+        writers.spawn(async move {
+            for n in 0..COMMITS {
+                let key = [writer.to_be_bytes(), n.to_be_bytes()].concat();
+                store.index.commit(Commit::default().expect(key.clone(), None).put(key, "x")).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    let syncs = faults.syncs.load(SeqCst) - before;
+    assert!(syncs >= COMMITS, "{syncs} syncs cannot have carried {COMMITS} commits one after the other");
+    assert!(syncs <= WRITERS * COMMITS / 4, "{syncs} syncs for {} commits", WRITERS * COMMITS);
+    store.close().await.unwrap();
+}
+
+#[test]
+fn a_failure_behind_the_journal_is_repaired_before_the_answer() {
+    let scratch = tempfile::tempdir().unwrap();
+    let writes = |n: u8| [(vec![1, n], Some(vec![n])), (b"last".to_vec(), Some(vec![n]))].into();
+    let place = Arc::new(Place::enter(scratch.path(), Arc::new(RealDisk)).unwrap());
+    let mut engine = Engine::open(place, small()).unwrap();
+    let shared = engine.shared();
+    for n in 1..=9 {
+        engine.repair().unwrap();
+        match n {
+            3 => shared.lose_tree(),
+            5..=9 => {
+                shared.lose_tree();
+                shared.damaged.store(true, SeqCst);
+            }
+            _ => {}
+        }
+        engine.repair().unwrap();
+        if n == 4 {
+            // It fails between the journal and the tree.
+            shared.lose_tree();
+        }
+        engine.make(&writes(n)).unwrap();
+        for past in 1..=n {
+            assert_eq!(engine.get(&[1, past]).unwrap(), Some(vec![past]), "after {n}");
+        }
+    }
+    engine.close().unwrap();
+    assert!(scratch.path().join("index.corrupt-3").exists());
+    assert!(!scratch.path().join("index.corrupt-4").exists(), "damaged indexes must not fill the disk");
+}
+
+#[tokio::test]
+async fn a_read_that_finds_the_index_away_waits_for_its_repair() {
+    let scratch = tempfile::tempdir().unwrap();
+    let place = Arc::new(Place::enter(scratch.path(), Arc::new(RealDisk)).unwrap());
+    let engine = Engine::open(place, small()).unwrap();
+    let shared = engine.shared();
+    let index = SledIndex::start(engine, 2).unwrap();
+    index.commit(Commit::default().put("k", "v")).await.unwrap();
+    for damaged in [false, true] {
+        shared.lose_tree();
+        shared.damaged.store(damaged, SeqCst);
+        let found = index.read(Read::default().get("k")).await.unwrap();
+        assert_eq!(found.gets, [Some(b"v".to_vec())]);
+        assert_eq!(scratch.path().join("index.corrupt-1").exists(), damaged);
+    }
+    index.close().await.unwrap();
+}

@@ -1,0 +1,270 @@
+//! The journal: every group of commits in the order in which it was made, and the truth of the store.
+//!
+//! It is a row of segment files, `<first position in hex>.journal`, of about 64 MiB each, so that the
+//! oldest can be dropped once a snapshot covers them. One record is one group commit and is synced
+//! before the next is written; so only the last record can be torn by a crash, and anything bad
+//! before a good record is damage.
+//!
+//! Not here: what a record looks like (`record`), snapshots and trimming.
+
+use std::{
+    fs::{self, File},
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tracing::warn;
+
+use super::{
+    StoreError,
+    disk::{Disk, DiskFile, make_dir, write_whole},
+    record::{
+        Next, SEGMENT_HEADER_BYTES, SegmentHeader, Writes, decode_writes, encode_record, holds_record,
+        read_record,
+    },
+};
+
+/// Where a new segment begins, in bytes of the old one.
+pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The journal, open for appending. Owned by the committer.
+pub(crate) struct Journal {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    /// The segment being written.
+    header: SegmentHeader,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    /// Its length, in bytes: where the next record goes.
+    length: u64,
+    /// The position of the last record.
+    position: u64,
+    /// Set when a failed write could not be undone: nothing may be appended behind it.
+    broken: bool,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, makes it if there is none, and hands every record after position
+    /// `after` to `replay`, oldest first. A torn tail is cut off.
+    ///
+    /// Reads only the segments that hold those records, and the last one.
+    ///
+    /// # Errors
+    /// `Corrupt` for anything bad before the tail.
+    pub(crate) fn open(
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+        after: u64,
+        mut replay: impl FnMut(u64, Writes) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
+        make_dir(&*disk, dir)?;
+        let segments = list_segments(dir, &*disk)?;
+        if segments.is_empty() {
+            let (header, path, file) = new_segment(dir, &*disk, 1)?;
+            let length = SEGMENT_HEADER_BYTES as u64;
+            let dir = dir.to_owned();
+            return Ok(Self {
+                dir,
+                disk,
+                segment_bytes,
+                header,
+                path,
+                file,
+                length,
+                position: 0,
+                broken: false,
+            });
+        }
+        let begin = segments.iter().rposition(|(first, _)| *first <= after.saturating_add(1)).unwrap_or(0);
+        let mut expected = segments[begin].0;
+        if expected > after.saturating_add(1) {
+            let path = segments[begin].1.clone();
+            return Err(StoreError::Corrupt { path, offset: 0, what: "the segment before it is missing" });
+        }
+        let mut last = None;
+        for (at, (first, path)) in segments.iter().enumerate().skip(begin) {
+            if *first != expected {
+                return Err(corrupt(path, 0, "a segment is missing before it"));
+            }
+            let mut segment = SegmentReader::open(path, *first)?;
+            loop {
+                let offset = segment.offset;
+                match segment.next()? {
+                    Next::End => break,
+                    Next::Record(position, payload) => {
+                        if position != expected {
+                            return Err(corrupt(path, offset, "a record is out of order"));
+                        }
+                        expected += 1;
+                        if position > after {
+                            let writes = decode_writes(&payload)
+                                .ok_or_else(|| corrupt(path, offset, "a record is malformed"))?;
+                            replay(position, writes)?;
+                        }
+                    }
+                    Next::Bad if at + 1 < segments.len() => {
+                        return Err(corrupt(path, offset, "a bad record before the last segment"));
+                    }
+                    Next::Bad => {
+                        segment.check_tail(offset, expected)?;
+                        cut(&*disk, path, offset)?;
+                        segment.offset = offset;
+                        break;
+                    }
+                }
+            }
+            last = Some((segment.header, path.clone(), segment.offset));
+        }
+        // The loop ran at least once: `begin` is an index of `segments`.
+        let Some((header, path, length)) = last else { return Err(StoreError::Stopped) };
+        let file = disk.open(&path).map_err(|error| failed("open", &path, error))?;
+        let dir = dir.to_owned();
+        let position = expected - 1;
+        Ok(Self { dir, disk, segment_bytes, header, path, file, length, position, broken: false })
+    }
+
+    /// The position of the last record; 0 in an empty journal.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Appends one record and makes it durable. Answers its position and length in bytes.
+    ///
+    /// # Errors
+    /// `Full` or `Io`: the record is not in the journal. `Stopped`: it may be, and nothing can be
+    /// appended any more until the store is opened again.
+    pub(crate) fn append(&mut self, writes: &Writes) -> Result<(u64, u64), StoreError> {
+        if self.broken {
+            return Err(StoreError::Stopped);
+        }
+        let position = self.position + 1;
+        if self.length >= self.segment_bytes {
+            let (header, path, file) = new_segment(&self.dir, &*self.disk, position)?;
+            self.length = SEGMENT_HEADER_BYTES as u64;
+            (self.header, self.path, self.file) = (header, path, file);
+        }
+        let record = encode_record(self.header.salt, position, writes);
+        if let Err(error) = self.file.write_all_at(&record, self.length).and_then(|()| self.file.sync_data())
+        {
+            return Err(self.undo(error));
+        }
+        let bytes = record.len() as u64;
+        self.length += bytes;
+        self.position = position;
+        Ok((position, bytes))
+    }
+
+    /// Cuts a half-written record off again. Only what was just written was not synced, so once the
+    /// cut is synced it is known what the disk holds.
+    fn undo(&mut self, error: std::io::Error) -> StoreError {
+        match self.file.set_len(self.length).and_then(|()| self.file.sync_data()) {
+            Ok(()) => failed("write", &self.path, error),
+            Err(undo_error) => {
+                self.broken = true;
+                tracing::error!(
+                    file = %self.path.display(), %error, %undo_error,
+                    "the journal failed and could not be repaired in place; the store stops"
+                );
+                StoreError::Stopped
+            }
+        }
+    }
+}
+
+fn failed(doing: &str, path: &Path, error: std::io::Error) -> StoreError {
+    StoreError::io(format!("{doing} {}", path.display()), error)
+}
+
+fn corrupt(path: &Path, offset: u64, what: &'static str) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), offset, what }
+}
+
+/// The segments in order, each with the position its name says. Removes what a crash left of a
+/// segment that was being made.
+fn list_segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf)>, StoreError> {
+    let fail = |error| failed("list", dir, error);
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let (Some(stem), Some(extension)) =
+            (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|s| s.to_str()))
+        else {
+            continue;
+        };
+        match (extension, u64::from_str_radix(stem, 16)) {
+            ("journal", Ok(first)) => segments.push((first, path)),
+            ("new", _) => disk.remove(&path).map_err(fail)?,
+            _ => {}
+        }
+    }
+    segments.sort();
+    Ok(segments)
+}
+
+type Segment = (SegmentHeader, PathBuf, Box<dyn DiskFile>);
+
+/// Makes a segment whose first record will be `first`. It is there with a good header or not at all.
+fn new_segment(dir: &Path, disk: &dyn Disk, first: u64) -> Result<Segment, StoreError> {
+    let header = SegmentHeader { first, salt: super::BodyId::random()?.0 };
+    let path = dir.join(format!("{first:016x}.journal"));
+    write_whole(disk, &path.with_extension("new"), &path, &header.encode())?;
+    let file = disk.open(&path).map_err(|error| failed("open", &path, error))?;
+    Ok((header, path, file))
+}
+
+/// Cuts a torn tail off.
+fn cut(disk: &dyn Disk, path: &Path, offset: u64) -> Result<(), StoreError> {
+    let bytes = fs::metadata(path).map_or(0, |found| found.len().saturating_sub(offset));
+    warn!(file = %path.display(), offset, bytes, "cutting off what a crash left of an unfinished commit");
+    let file = disk.open(path).map_err(|error| failed("open", path, error))?;
+    file.set_len(offset).and_then(|()| file.sync_data()).map_err(|error| failed("cut", path, error))
+}
+
+/// Reads the records of one segment in order.
+struct SegmentReader {
+    header: SegmentHeader,
+    path: PathBuf,
+    input: BufReader<File>,
+    /// Where the next record begins, in bytes from the start.
+    offset: u64,
+}
+
+impl SegmentReader {
+    fn open(path: &Path, first: u64) -> Result<Self, StoreError> {
+        let fail = |error| failed("read", path, error);
+        let mut input = BufReader::with_capacity(256 * 1024, File::open(path).map_err(fail)?);
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        let header = match input.read_exact(&mut bytes) {
+            Ok(()) => SegmentHeader::decode(&bytes).filter(|header| header.first == first),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(fail(error)),
+        };
+        let header = header.ok_or_else(|| corrupt(path, 0, "a bad segment header"))?;
+        Ok(Self { header, path: path.to_owned(), input, offset: SEGMENT_HEADER_BYTES as u64 })
+    }
+
+    fn next(&mut self) -> Result<Next, StoreError> {
+        let next = read_record(self.header.salt, &mut self.input)
+            .map_err(|error| failed("read", &self.path, error))?;
+        if let Next::Record(_, payload) = &next {
+            self.offset += (super::record::RECORD_HEADER_BYTES + payload.len()) as u64;
+        }
+        Ok(next)
+    }
+
+    /// Tells a torn tail, which may be cut off, from damage: after damage there are good records.
+    fn check_tail(&mut self, offset: u64, expected: u64) -> Result<(), StoreError> {
+        let mut rest = Vec::new();
+        self.input
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| self.input.read_to_end(&mut rest))
+            .map_err(|error| failed("read", &self.path, error))?;
+        if holds_record(self.header.salt, &rest, expected) {
+            return Err(corrupt(&self.path, offset, "a bad record before good ones"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The directory of a store: what lies where, whose it is, and whether its index can be trusted.
+//!
+//! ```text
+//! format      "directpush store 1", written first
+//! lock        locked while a process has the store open
+//! reserve     space kept back, so that what the journal took can always be applied
+//! journal/    the truth of the index
+//! index/      sled, made from the journal; index.corrupt-<n>/ are damaged ones, set aside
+//! index.boot  there while the index is open: the boot of the machine in which it was opened
+//! bodies/     see `files`
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use super::{
+    StoreError,
+    disk::{Disk, make_dir, write_whole},
+};
+
+/// The format that this program writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+const FORMAT_WORDS: &str = "directpush store ";
+/// How many damaged indexes are kept for someone to look at.
+const KEPT_ASIDE: u32 = 3;
+/// How often a lock is tried: a store that was just dropped is still being closed.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A store's directory, locked for this process as long as this lives.
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The lock ends with the file.
+    _lock: File,
+}
+
+impl Place {
+    /// Makes or enters the directory of a store.
+    ///
+    /// # Errors
+    /// `InUse`, `NewerFormat`, and `Corrupt` when there is a journal without a format.
+    pub(crate) fn enter(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        make_dir(&*disk, dir)?;
+        let lock = lock(dir)?;
+        let place = Self { dir: dir.to_owned(), disk, _lock: lock };
+        place.check_format()?;
+        Ok(place)
+    }
+
+    fn check_format(&self) -> Result<(), StoreError> {
+        let path = self.dir.join("format");
+        let Some(text) = read_text(&path)? else {
+            if self.journal().exists() {
+                return Err(StoreError::Corrupt { path, offset: 0, what: "it is missing from a store" });
+            }
+            let text = format!("{FORMAT_WORDS}{FORMAT}\n");
+            return write_whole(&*self.disk, &self.scratch("format.new"), &path, text.as_bytes());
+        };
+        match text.trim_end().strip_prefix(FORMAT_WORDS).and_then(|number| number.parse().ok()) {
+            Some(found) if found > FORMAT => {
+                Err(StoreError::NewerFormat { path: self.dir.clone(), found, known: FORMAT })
+            }
+            Some(FORMAT) => Ok(()),
+            _ => Err(StoreError::Corrupt { path, offset: 0, what: "it names no known format" }),
+        }
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.dir.join("index")
+    }
+
+    pub(crate) fn bodies(&self) -> PathBuf {
+        self.dir.join("bodies")
+    }
+
+    /// A file name for `write_whole`, free of what a crash may have left there.
+    fn scratch(&self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        let _ = self.disk.remove(&path);
+        path
+    }
+
+    fn boot_mark(&self) -> PathBuf {
+        self.dir.join("index.boot")
+    }
+
+    /// Whether the machine went down while the index was open. sled never syncs its file, so what
+    /// was on its way to the disk then may be missing without a trace.
+    pub(crate) fn machine_went_down(&self) -> Result<bool, StoreError> {
+        Ok(read_text(&self.boot_mark())?.is_some_and(|mark| mark.trim_end() != boot()))
+    }
+
+    /// Notes, before the index is opened, in which boot it is.
+    pub(crate) fn mark_open(&self) -> Result<(), StoreError> {
+        self.mark(&boot())
+    }
+
+    /// Notes that the index must be rebuilt at the next start.
+    pub(crate) fn mark_suspect(&self) -> Result<(), StoreError> {
+        self.mark("suspect")
+    }
+
+    fn mark(&self, text: &str) -> Result<(), StoreError> {
+        let scratch = self.scratch("index.boot.new");
+        write_whole(&*self.disk, &scratch, &self.boot_mark(), format!("{text}\n").as_bytes())
+    }
+
+    /// Syncs the closed index and notes that it is whole on the disk.
+    pub(crate) fn mark_closed(&self) -> Result<(), StoreError> {
+        let close = || {
+            sync_tree(&self.index())?;
+            self.disk.remove(&self.boot_mark())?;
+            self.disk.sync_dir(&self.dir)
+        };
+        close().map_err(|error| StoreError::io("sync the index", error))
+    }
+
+    /// Moves the index out of the way and answers where to, if there was one. Where enough of them
+    /// are kept already, it is removed: they must not fill the disk.
+    pub(crate) fn set_index_aside(&self) -> Result<Option<PathBuf>, StoreError> {
+        let index = self.index();
+        if !index.exists() {
+            return Ok(None);
+        }
+        let Some(aside) = self.aside().find(|path| !path.exists()) else {
+            self.remove_index()?;
+            return Ok(None);
+        };
+        self.disk
+            .rename(&index, &aside)
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(|error| StoreError::io(format!("set aside {}", index.display()), error))?;
+        Ok(Some(aside))
+    }
+
+    /// Where damaged indexes are kept.
+    fn aside(&self) -> impl Iterator<Item = PathBuf> {
+        (1..=KEPT_ASIDE).map(|n| self.dir.join(format!("index.corrupt-{n}")))
+    }
+
+    /// Removes an index that is not damaged as far as one knows, but may lack something.
+    pub(crate) fn remove_index(&self) -> Result<(), StoreError> {
+        remove_dir(&self.index())
+    }
+
+    /// Removes the index and all that were set aside, for their space.
+    pub(crate) fn remove_indexes(&self) -> Result<(), StoreError> {
+        self.aside().try_for_each(|path| remove_dir(&path))?;
+        self.remove_index()
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve")
+    }
+
+    /// Keeps `bytes` of space back. `Full` when there are not as many.
+    pub(crate) fn keep_reserve(&self, bytes: u64) -> Result<(), StoreError> {
+        let path = self.reserve();
+        if bytes == 0 || fs::metadata(&path).is_ok_and(|found| found.len() == bytes) {
+            return Ok(());
+        }
+        self.release_reserve();
+        let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        write_whole(&*self.disk, &self.scratch("reserve.new"), &path, &zeros)
+    }
+
+    /// Gives the reserve up, for the index to be opened and brought up to date.
+    pub(crate) fn release_reserve(&self) {
+        let _ = self.disk.remove(&self.reserve());
+    }
+}
+
+fn remove_dir(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io(format!("remove {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("lock");
+    let fail = |error| StoreError::io(format!("lock {}", path.display()), error);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+        }
+    }
+    Err(StoreError::InUse(dir.to_owned()))
+}
+
+/// A small file's text, if there is one.
+fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io(format!("read {}", path.display()), error)),
+    }
+}
+
+/// What names this boot of the machine; where the system does not say, all boots look alike.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| "unknown".to_owned(), |id| id.trim_end().to_owned())
+}
+
+/// Syncs every file and directory below `dir`.
+fn sync_tree(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
+            File::open(&path)?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}
