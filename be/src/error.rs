@@ -1,0 +1,58 @@
+//! Everything that can fail in the back end, in the few kinds that the edges answer differently.
+
+use std::io;
+
+use crate::mailbox::record::RecordError;
+use crate::store::StoreError;
+
+/// What failed, and for whom. The edges turn it into a status; the log gets the whole text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store refused or failed.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// A record of the store cannot be read.
+    #[error("record of mailbox {mailbox}: {source}")]
+    Record { mailbox: u64, source: RecordError },
+    /// The user does not exist (or was removed meanwhile).
+    #[error("there is no such user")]
+    NoUser,
+    /// A user of that name exists already.
+    #[error("a user of that name exists already")]
+    UserExists,
+    /// A folder, an item or a state object is not there.
+    #[error("{0} does not exist")]
+    Gone(&'static str),
+    /// `If-Match`, `If-None-Match`, `Overwrite: F`.
+    #[error("a precondition does not hold")]
+    Precondition,
+    /// The name is taken, or what is above it is missing.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// It may not be done to this resource.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// A bound of the configuration is reached.
+    #[error("{0} is over its bound")]
+    OverBound(&'static str),
+    /// Too much is going on; try again later.
+    #[error("too busy: {0}")]
+    Busy(&'static str),
+    /// The token belongs to another generation of the mailbox, or is too old.
+    #[error("the token is not valid here")]
+    Token,
+    /// The operating system failed.
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+    /// A task of ours ended without an answer.
+    #[error("an internal task failed")]
+    Task,
+}
+
+impl Error {
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}

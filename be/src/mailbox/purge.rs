@@ -1,0 +1,142 @@
+//! What is out of reach is dropped behind: items of removed folders, removed mailboxes, bodies without
+//! a use. One task, small batches, so that nothing else waits for it.
+//!
+//! Marks in the store (`garbage`, `mailbox gone`) make it go on after a restart. Bodies that a crash
+//! left without a use are found by `fsck`, later.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::record::Item;
+use super::{Mailboxes, decode, keys};
+use crate::error::Error;
+use crate::store::{BodyId, Commit, Range, Read};
+
+/// Something to drop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Job {
+    /// The removed folders of a mailbox.
+    Folders(u64),
+    /// A whole removed mailbox.
+    Mailbox(u64),
+    /// A body that lost a use.
+    Body(BodyId),
+}
+
+const BATCH: usize = 256;
+/// A body is looked at this long after it lost a use: a delivery to several mailboxes may still be
+/// committing its other uses.
+const BODY_GRACE: Duration = Duration::from_mins(1);
+
+/// Runs until `stop`. What is left then is found again at the next start, but for bodies.
+pub async fn run(boxes: Arc<Mailboxes>, mut jobs: mpsc::UnboundedReceiver<Job>, stop: CancellationToken) {
+    match boxes.store.index.read(Read::default().range(keys::mailboxes_gone(BATCH))).await {
+        Ok(found) => {
+            for (key, _) in found.ranges.iter().flatten() {
+                boxes.purge(Job::Mailbox(keys::last_number(key)));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot look for removed mailboxes"),
+    }
+    let mut bodies: VecDeque<(Instant, BodyId)> = VecDeque::new();
+    loop {
+        let due = bodies.front().map(|(due, _)| *due);
+        let job = tokio::select! {
+            () = stop.cancelled() => return,
+            job = jobs.recv() => match job {
+                Some(job) => job,
+                None => return,
+            },
+            () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
+                if let Some((_, body)) = bodies.pop_front()
+                    && let Err(error) = drop_body(&boxes, body).await
+                {
+                    tracing::warn!(%body, %error, "cannot drop an unused body");
+                }
+                continue;
+            }
+        };
+        let done = match job {
+            Job::Body(body) => {
+                bodies.push_back((Instant::now() + BODY_GRACE, body));
+                Ok(())
+            }
+            Job::Folders(mailbox) => drop_folders(&boxes, mailbox).await,
+            Job::Mailbox(mailbox) => drop_mailbox(&boxes, mailbox).await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(?job, %error, "cannot drop what was removed; the next start tries again");
+        }
+    }
+}
+
+async fn drop_body(boxes: &Mailboxes, body: BodyId) -> Result<(), Error> {
+    let found = boxes.store.index.read(Read::default().range(keys::body_uses(body))).await?;
+    if found.ranges.iter().all(Vec::is_empty) {
+        boxes.store.bodies.delete(body).await?;
+    }
+    Ok(())
+}
+
+async fn drop_folders(boxes: &Mailboxes, mailbox: u64) -> Result<(), Error> {
+    let marks = boxes.store.index.read(Read::default().range(keys::all_garbage(mailbox))).await?;
+    for (mark, _) in marks.ranges.into_iter().flatten() {
+        let folder = keys::last_number(&mark);
+        drop_items(boxes, mailbox, keys::items_before(mailbox, folder, 0, BATCH)).await?;
+        for range in keys::folder_rest(mailbox, folder, BATCH) {
+            drop_range(boxes, range).await?;
+        }
+        boxes.store.index.commit(Commit::default().delete(mark)).await?;
+    }
+    Ok(())
+}
+
+async fn drop_mailbox(boxes: &Mailboxes, mailbox: u64) -> Result<(), Error> {
+    drop_items(boxes, mailbox, keys::all_items(mailbox, BATCH)).await?;
+    drop_range(boxes, keys::whole(mailbox, BATCH)).await?;
+    boxes.store.index.commit(Commit::default().delete(keys::mailbox_gone(mailbox))).await?;
+    Ok(())
+}
+
+async fn drop_items(boxes: &Mailboxes, mailbox: u64, range: Range) -> Result<(), Error> {
+    loop {
+        let found = boxes.store.index.read(Read::default().range(range.clone())).await?;
+        let items = found.ranges.into_iter().next().unwrap_or_default();
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut commit = Commit::default();
+        let mut dropped = Vec::new();
+        for (key, value) in items {
+            let (folder, id) = keys::item_of(&key);
+            // A record that cannot be read has a body that `fsck` will find.
+            if let Ok(item) = decode::<Item>(mailbox, &value) {
+                let body = BodyId(item.body);
+                commit = commit.delete(keys::body_use(body, mailbox, folder, id));
+                dropped.push(body);
+            }
+            commit = commit.delete(key);
+        }
+        boxes.store.index.commit(commit).await?;
+        for body in dropped {
+            boxes.body_dropped(body);
+        }
+    }
+}
+
+async fn drop_range(boxes: &Mailboxes, range: Range) -> Result<(), Error> {
+    loop {
+        let found = boxes.store.index.read(Read::default().range(range.clone())).await?;
+        let lines = found.ranges.into_iter().next().unwrap_or_default();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let commit = lines.into_iter().fold(Commit::default(), |commit, (key, _)| commit.delete(key));
+        boxes.store.index.commit(commit).await?;
+    }
+}

@@ -1,0 +1,515 @@
+//! The mailbox's records as bytes: what the index keeps under each key of `keys`.
+//!
+//! A record opens with its format version, then fields in a fixed order: numbers as LEB128
+//! varints, text and bytes with their length before them. Small on purpose: a delivered message
+//! costs about 60 bytes here, and an engine that copies values does so cheaply.
+//!
+//! Not here: what the fields mean for the protocol (`mailbox`), and where they are kept (`store`).
+
+use directpush_common::change::{Cause, Maker};
+use directpush_common::dav::hierarchy::Class;
+use directpush_common::names::{DeviceKey, Guid};
+
+/// A record that cannot be read: damage below us, or a newer format.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record ends too early")]
+    Short,
+    #[error("record format {0} is not known here; was this store written by a newer version?")]
+    Version(u8),
+    #[error("field {0} does not make sense")]
+    Field(&'static str),
+}
+
+const VERSION: u8 = 1;
+
+/// What the mailbox as a whole knows: its generation and its counters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Head {
+    /// The installation's GUID, kept from birth: folder ids are made of it.
+    pub installation: Guid,
+    /// The mailbox's generation, random at birth; part of every token.
+    pub epoch: u64,
+    /// The last change number given out.
+    pub last: u64,
+    /// The number of the last change of the folder tree.
+    pub hierarchy: u64,
+    /// The counter that the next folder gets.
+    pub next_folder: u64,
+    /// Grows with every write to a device's state objects.
+    pub device_states: u64,
+}
+
+/// A folder and its head.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Folder {
+    /// Counter of the folder above; [`super::folders::ROOT`] for those at the top.
+    pub parent: u64,
+    /// The EAS folder type ([MS-ASCMD] 2.2.3.186.3 Type (FolderSync)).
+    pub kind: u8,
+    pub class: Class,
+    pub name: String,
+    /// Hierarchy number at which it was made.
+    pub created: u64,
+    /// Hierarchy number of its last change of name or place.
+    pub moved: u64,
+    /// The highest number of any change in it.
+    pub changed: u64,
+    /// The highest number of an addition to it.
+    pub added: u64,
+    /// Live items in it, and those of them that are unread.
+    pub count: u64,
+    pub unread: u64,
+    /// Tokens below this number are too old: tombstones were dropped up to it.
+    pub forgotten: u64,
+    /// When it was made, Unix seconds.
+    pub date: i64,
+}
+
+/// An item in its folder. Its id (the number of its addition) is in the key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Item {
+    pub changed: u64,
+    /// The last change made by anyone but the maker of the last change; 0 = none.
+    pub before: u64,
+    pub maker: Maker,
+    pub added: Maker,
+    /// When it was received, Unix seconds.
+    pub date: i64,
+    /// When it was last changed, Unix seconds.
+    pub modified: i64,
+    pub size: u64,
+    pub read: bool,
+    pub body: [u8; 16],
+    pub content_type: String,
+    /// The name it was given; without one it goes by `<item section>.eml`.
+    pub name: Option<String>,
+}
+
+/// One line of a folder's change log, kept under the number of the change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LogEntry {
+    /// The last change of this item, which is there.
+    Live(u64),
+    /// The item left the folder, through this maker; it had been received then (Unix seconds).
+    Removed { item: u64, maker: Maker, date: i64 },
+}
+
+/// A device state object: `AutdState.xml`, a Sync state, … Its bytes are kept under a key of their own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StateObject {
+    /// The mailbox's `device_states` at its last write; its `ETag`.
+    pub revision: u64,
+    pub content_type: String,
+    pub modified: i64,
+    pub size: u64,
+}
+
+/// A user as the store keeps them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct User {
+    pub mailbox: u64,
+    /// argon2id, PHC string.
+    pub hash: String,
+    /// Grows with every change of password or switches; act-for tokens name it.
+    pub version: u32,
+    pub push: bool,
+    pub sync: bool,
+    pub disabled: bool,
+    /// When the user was made, Unix seconds.
+    pub created: i64,
+}
+
+/// A type that is kept in the index.
+pub trait Record: Sized {
+    fn encode(&self) -> Vec<u8>;
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
+}
+
+impl Record for Head {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.bytes(&self.installation.0);
+        for n in [self.epoch, self.last, self.hierarchy, self.next_folder, self.device_states] {
+            out.number(n);
+        }
+        out.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut from = Reader::new(bytes)?;
+        Ok(Self {
+            installation: Guid(from.array()?),
+            epoch: from.number()?,
+            last: from.number()?,
+            hierarchy: from.number()?,
+            next_folder: from.number()?,
+            device_states: from.number()?,
+        })
+    }
+}
+
+impl Record for Folder {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.number(self.parent);
+        out.byte(self.kind);
+        out.byte(class_code(self.class));
+        out.text(&self.name);
+        for n in [self.created, self.moved, self.changed, self.added, self.count, self.unread, self.forgotten]
+        {
+            out.number(n);
+        }
+        out.signed(self.date);
+        out.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut from = Reader::new(bytes)?;
+        Ok(Self {
+            parent: from.number()?,
+            kind: from.byte()?,
+            class: class_from_code(from.byte()?).ok_or(RecordError::Field("class"))?,
+            name: from.text()?,
+            created: from.number()?,
+            moved: from.number()?,
+            changed: from.number()?,
+            added: from.number()?,
+            count: from.number()?,
+            unread: from.number()?,
+            forgotten: from.number()?,
+            date: from.signed()?,
+        })
+    }
+}
+
+impl Record for Item {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.number(self.changed);
+        out.number(self.before);
+        out.maker(&self.maker);
+        out.maker(&self.added);
+        out.signed(self.date);
+        out.signed(self.modified);
+        out.number(self.size);
+        out.byte(u8::from(self.read));
+        out.raw(&self.body);
+        out.text(&self.content_type);
+        out.text(self.name.as_deref().unwrap_or(""));
+        out.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut from = Reader::new(bytes)?;
+        Ok(Self {
+            changed: from.number()?,
+            before: from.number()?,
+            maker: from.maker()?,
+            added: from.maker()?,
+            date: from.signed()?,
+            modified: from.signed()?,
+            size: from.number()?,
+            read: from.byte()? == 1,
+            body: from.raw()?,
+            content_type: from.text()?,
+            name: Some(from.text()?).filter(|name| !name.is_empty()),
+        })
+    }
+}
+
+impl Record for LogEntry {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        match self {
+            Self::Live(item) => {
+                out.byte(0);
+                out.number(*item);
+            }
+            Self::Removed { item, maker, date } => {
+                out.byte(1);
+                out.number(*item);
+                out.maker(maker);
+                out.signed(*date);
+            }
+        }
+        out.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut from = Reader::new(bytes)?;
+        match from.byte()? {
+            0 => Ok(Self::Live(from.number()?)),
+            1 => Ok(Self::Removed { item: from.number()?, maker: from.maker()?, date: from.signed()? }),
+            _ => Err(RecordError::Field("log entry")),
+        }
+    }
+}
+
+impl Record for StateObject {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.number(self.revision);
+        out.text(&self.content_type);
+        out.signed(self.modified);
+        out.number(self.size);
+        out.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut from = Reader::new(bytes)?;
+        Ok(Self {
+            revision: from.number()?,
+            content_type: from.text()?,
+            modified: from.signed()?,
+            size: from.number()?,
+        })
+    }
+}
+
+impl Record for User {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.number(self.mailbox);
+        out.text(&self.hash);
+        out.number(u64::from(self.version));
+        for switch in [self.push, self.sync, self.disabled] {
+            out.byte(u8::from(switch));
+        }
+        out.signed(self.created);
+        out.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut from = Reader::new(bytes)?;
+        Ok(Self {
+            mailbox: from.number()?,
+            hash: from.text()?,
+            version: u32::try_from(from.number()?).map_err(|_| RecordError::Field("version"))?,
+            push: from.byte()? == 1,
+            sync: from.byte()? == 1,
+            disabled: from.byte()? == 1,
+            created: from.signed()?,
+        })
+    }
+}
+
+/// A bare number: device generations and the like.
+impl Record for u64 {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.number(*self);
+        out.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Reader::new(bytes)?.number()
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new() -> Self {
+        let mut bytes = Vec::with_capacity(96);
+        bytes.push(VERSION);
+        Self(bytes)
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    fn number(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.0.push(n.to_le_bytes()[0] | 0x80);
+            n >>= 7;
+        }
+        self.0.push(n.to_le_bytes()[0]);
+    }
+
+    /// Zigzag, so that a date before 1970 costs no more than one after.
+    fn signed(&mut self, n: i64) {
+        self.number(((n << 1) ^ (n >> 63)).cast_unsigned());
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.raw(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn maker(&mut self, maker: &Maker) {
+        self.byte(cause_code(maker.cause));
+        self.text(&maker.device.as_ref().map(ToString::to_string).unwrap_or_default());
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&VERSION, rest)) => Ok(Self(rest)),
+            Some((&other, _)) => Err(RecordError::Version(other)),
+            None => Err(RecordError::Short),
+        }
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or(RecordError::Short)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn byte(&mut self) -> Result<u8, RecordError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn number(&mut self) -> Result<u64, RecordError> {
+        let mut n = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            n |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(n);
+            }
+        }
+        Err(RecordError::Field("number"))
+    }
+
+    fn signed(&mut self) -> Result<i64, RecordError> {
+        let n = self.number()?;
+        Ok((n >> 1).cast_signed() ^ -((n & 1).cast_signed()))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], RecordError> {
+        let len = usize::try_from(self.number()?).map_err(|_| RecordError::Short)?;
+        self.take(len)
+    }
+
+    fn raw<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        self.take(N)?.try_into().map_err(|_| RecordError::Short)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        self.bytes()?.try_into().map_err(|_| RecordError::Field("array"))
+    }
+
+    fn text(&mut self) -> Result<String, RecordError> {
+        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| RecordError::Field("text"))
+    }
+
+    fn maker(&mut self) -> Result<Maker, RecordError> {
+        let cause = cause_from_code(self.byte()?).ok_or(RecordError::Field("cause"))?;
+        let device = self.text()?;
+        let device = match device.as_str() {
+            "" => None,
+            text => Some(text.parse::<DeviceKey>().map_err(|_| RecordError::Field("device"))?),
+        };
+        Ok(Maker { device, cause })
+    }
+}
+
+/// Codes are for ever: a store outlives the order of an enum.
+fn cause_code(cause: Cause) -> u8 {
+    match cause {
+        Cause::Delivery => 1,
+        Cause::Dav => 2,
+        Cause::Sync => 3,
+        Cause::Move => 4,
+        Cause::Send => 5,
+        Cause::System => 6,
+    }
+}
+
+fn class_code(class: Class) -> u8 {
+    match class {
+        Class::Email => 0,
+        Class::Calendar => 1,
+        Class::Contacts => 2,
+        Class::Tasks => 3,
+        Class::Notes => 4,
+    }
+}
+
+fn class_from_code(code: u8) -> Option<Class> {
+    [Class::Email, Class::Calendar, Class::Contacts, Class::Tasks, Class::Notes]
+        .get(usize::from(code))
+        .copied()
+}
+
+fn cause_from_code(code: u8) -> Option<Cause> {
+    Some(match code {
+        1 => Cause::Delivery,
+        2 => Cause::Dav,
+        3 => Cause::Sync,
+        4 => Cause::Move,
+        5 => Cause::Send,
+        6 => Cause::System,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn round<R: Record + PartialEq + std::fmt::Debug>(record: &R) {
+        let bytes = record.encode();
+        assert_eq!(R::decode(&bytes).unwrap(), *record);
+        for cut in 0..bytes.len() {
+            // A torn record is an error or another value, never a panic.
+            let _ = R::decode(&bytes[..cut]);
+        }
+    }
+
+    #[test]
+    fn records_read_back_as_written() {
+        round(&Head {
+            installation: Guid([7; 16]),
+            epoch: u64::MAX,
+            last: 300,
+            hierarchy: 1,
+            next_folder: 16,
+            device_states: 0,
+        });
+        let device: DeviceKey = "PocketPC/6F24CAD5".parse().unwrap();
+        let item = Item {
+            changed: 12,
+            before: 11,
+            maker: Maker { device: Some(device), cause: Cause::Sync },
+            added: Maker { device: None, cause: Cause::Delivery },
+            date: -5,
+            modified: i64::MAX,
+            size: 1 << 40,
+            read: true,
+            body: [9; 16],
+            content_type: "message/rfc822".into(),
+            name: Some("Grüße.eml".into()),
+        };
+        round(&item);
+        round(&Item { name: None, ..item });
+        round(&LogEntry::Live(5));
+        let maker = Maker { device: None, cause: Cause::Dav };
+        round(&LogEntry::Removed { item: 5, maker, date: 7 });
+        round(&u64::MAX);
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        assert!(matches!(u64::decode(&[2, 0]), Err(RecordError::Version(2))));
+    }
+}
