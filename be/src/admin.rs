@@ -1,0 +1,230 @@
+//! What an administrator does to users: one JSON object per line, one JSON answer per line, over a unix
+//! socket that only the server's own user (and root) can open; or by the command line itself when no
+//! server runs. Both execute the same [`Order`].
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use directpush_common::names::UserName;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::Error;
+use crate::mailbox::Mailboxes;
+use crate::mailbox::users::Edit;
+
+/// Bytes of a line, at most.
+const LINE_BYTES_MAX: u64 = 16 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Users listed at a time.
+const PAGE: usize = 1000;
+
+/// Something to do.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    AddUser {
+        name: String,
+        password: String,
+    },
+    Password {
+        name: String,
+        password: String,
+    },
+    SetUser {
+        name: String,
+        push: Option<bool>,
+        sync: Option<bool>,
+        disabled: Option<bool>,
+    },
+    RemoveUser {
+        name: String,
+    },
+    /// The next users after a name, at most a page.
+    ListUsers {
+        after: Option<String>,
+    },
+}
+
+/// A user as `user list` shows it.
+#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Listed {
+    pub name: String,
+    pub push: bool,
+    pub sync: bool,
+    pub disabled: bool,
+    /// Unix seconds.
+    pub created: i64,
+}
+
+/// The answer to an [`Order`].
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Done,
+    Users { users: Vec<Listed>, more: bool },
+    Refused(String),
+}
+
+/// Executes an order.
+pub async fn execute(boxes: &Arc<Mailboxes>, order: Order) -> Answer {
+    match attempt(boxes, order).await {
+        Ok(answer) => answer,
+        Err(error) => Answer::Refused(error),
+    }
+}
+
+async fn attempt(boxes: &Arc<Mailboxes>, order: Order) -> Result<Answer, String> {
+    let told = |error: Error| error.to_string();
+    match order {
+        Order::AddUser { name, password } => {
+            let name = user(&name)?;
+            let hash = hash(password).await?;
+            boxes.add_user(&name, hash).await.map_err(told)?;
+            tracing::info!(user = %name, "user added");
+        }
+        Order::Password { name, password } => {
+            let name = user(&name)?;
+            let edit = Edit { hash: Some(hash(password).await?), ..Edit::default() };
+            boxes.edit_user(&name, edit).await.map_err(told)?;
+            tracing::info!(user = %name, "password changed");
+        }
+        Order::SetUser { name, push, sync, disabled } => {
+            let name = user(&name)?;
+            boxes.edit_user(&name, Edit { hash: None, push, sync, disabled }).await.map_err(told)?;
+            tracing::info!(user = %name, ?push, ?sync, ?disabled, "switches set");
+        }
+        Order::RemoveUser { name } => {
+            let name = user(&name)?;
+            boxes.remove_user(&name).await.map_err(told)?;
+            tracing::info!(user = %name, "user removed");
+        }
+        Order::ListUsers { after } => {
+            let found = boxes.users.list(after.as_deref(), PAGE).await.map_err(told)?;
+            let more = found.len() == PAGE;
+            let users = found
+                .into_iter()
+                .map(|(name, user)| Listed {
+                    name: name.to_string(),
+                    push: user.push,
+                    sync: user.sync,
+                    disabled: user.disabled,
+                    created: user.created,
+                })
+                .collect();
+            return Ok(Answer::Users { users, more });
+        }
+    }
+    Ok(Answer::Done)
+}
+
+fn user(name: &str) -> Result<UserName, String> {
+    name.parse().map_err(|error| format!("{name:?} cannot be a user: {error}"))
+}
+
+async fn hash(password: String) -> Result<String, String> {
+    if password.is_empty() || password.len() > 1024 || password.contains('\0') {
+        return Err("a password has 1 to 1024 bytes".into());
+    }
+    let hashed = tokio::task::spawn_blocking(move || password_auth::generate_hash(password)).await;
+    hashed.map_err(|error| error.to_string())
+}
+
+/// Makes the socket, for this user alone. One left by a process that is gone is replaced.
+pub fn listen(path: &Path) -> Result<UnixListener, Error> {
+    let listener = bind_unix(path)?;
+    set_mode(path, 0o600)?;
+    Ok(listener)
+}
+
+/// Sets the mode of a socket just made.
+pub fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(Error::io(format!("set the mode of {}", path.display())))
+}
+
+/// Binds a unix socket. A file there that nobody listens on any more is removed first.
+pub fn bind_unix(path: &Path) -> Result<UnixListener, Error> {
+    let doing = || format!("listen on {}", path.display());
+    if let Ok(meta) = std::fs::symlink_metadata(path) {
+        use std::os::unix::fs::FileTypeExt as _;
+        let stale = meta.file_type().is_socket() && std::os::unix::net::UnixStream::connect(path).is_err();
+        if stale {
+            std::fs::remove_file(path).map_err(Error::io(doing()))?;
+        }
+    }
+    UnixListener::bind(path).map_err(Error::io(doing()))
+}
+
+/// Serves orders until `stop`.
+pub async fn serve(
+    boxes: Arc<Mailboxes>,
+    listener: UnixListener,
+    owner: u32,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let peer = stream.peer_cred().map(|cred| cred.uid());
+        if !peer.is_ok_and(|uid| uid == owner || uid == 0) {
+            tracing::warn!("somebody else's process knocked at the administrator's socket");
+            continue;
+        }
+        let boxes = boxes.clone();
+        tasks.spawn(async move {
+            let _ = converse(&boxes, stream).await;
+        });
+    }
+}
+
+/// The user who owns a file: for [`serve`], of the socket just made.
+pub fn owner(path: &Path) -> Result<u32, Error> {
+    std::fs::metadata(path).map(|meta| meta.uid()).map_err(Error::io(format!("look at {}", path.display())))
+}
+
+async fn converse(boxes: &Arc<Mailboxes>, stream: UnixStream) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = String::new();
+        let mut bounded = (&mut read).take(LINE_BYTES_MAX);
+        match tokio::time::timeout(PATIENCE, bounded.read_line(&mut line)).await {
+            Ok(Ok(1..)) if line.ends_with('\n') => {}
+            _ => return Ok(()),
+        }
+        let answer = match serde_json::from_str(&line) {
+            Ok(order) => execute(boxes, order).await,
+            // Not the parser's own words: they quote the line, and there may be a password in it.
+            Err(_) => Answer::Refused("not an order".into()),
+        };
+        let mut text = serde_json::to_string(&answer)?;
+        text.push('\n');
+        write.write_all(text.as_bytes()).await?;
+    }
+}
+
+/// Sends one order to a running server; none if no server listens there.
+pub async fn ask(path: &Path, order: &Order) -> Result<Option<Answer>, Error> {
+    let Ok(mut stream) = UnixStream::connect(path).await else { return Ok(None) };
+    let doing = || format!("ask the server at {}", path.display());
+    let mut text = serde_json::to_string(order).map_err(|_| Error::Task)?;
+    text.push('\n');
+    stream.write_all(text.as_bytes()).await.map_err(Error::io(doing()))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.map_err(Error::io(doing()))?;
+    let answer = serde_json::from_str(&line);
+    answer.map(Some).map_err(|_| Error::io(doing())(std::io::Error::other("no answer")))
+}

@@ -1,0 +1,39 @@
+//! MKCOL (RFC 4918 9.3): makes a folder; its class is that of the folder it lies in.
+
+use http::{StatusCode, header};
+use hyper::body::Incoming;
+
+use super::InMailbox;
+use super::path::{NAME_BYTES_MAX, Target};
+use super::reply::{self, Reply};
+use crate::http::body;
+use crate::mailbox::folders::ROOT;
+use crate::mailbox::items::ItemName;
+
+pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
+    let (parent, name) = match &at.target {
+        Target::Top(name) => (ROOT, name.clone()),
+        Target::Item { folder, name: ItemName::Name(name) } => (*folder, name.clone()),
+        Target::NoParent => return Err(reply::text(StatusCode::CONFLICT, "the folder above does not exist")),
+        Target::Mailbox | Target::Folder(_) | Target::FlatTop => {
+            return Err(reply::text(StatusCode::METHOD_NOT_ALLOWED, "it exists"));
+        }
+        Target::Item { .. } | Target::Device(_) | Target::Nothing => {
+            return Err(reply::text(StatusCode::FORBIDDEN, "no folder can be made here"));
+        }
+    };
+    let read = body::read(at.call.server, &at.call.parts.headers, incoming, NAME_BYTES_MAX as u64).await?;
+    if !read.bytes.is_empty() {
+        return Err(reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "MKCOL takes no body"));
+    }
+    let boxes = &at.call.server.boxes;
+    let made = boxes.make_folder(at.account.mailbox, parent, name, None, at.call.device()?).await;
+    let counter = made.map_err(|error| match error {
+        // A name that was taken meanwhile, or by an item: RFC 4918 9.3.1.
+        crate::error::Error::Conflict(_) => reply::text(StatusCode::METHOD_NOT_ALLOWED, error),
+        error => reply::failure(&error),
+    })?;
+    let id = directpush_common::names::FolderId { installation: at.state.head.installation, counter };
+    let location = id.permanent_url(&at.account.name);
+    Ok(reply::with(reply::empty(StatusCode::CREATED), header::CONTENT_LOCATION, &location))
+}

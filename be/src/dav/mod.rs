@@ -1,0 +1,267 @@
+//! WebDAV: one file per method. Here a request is let in, its place found, and its method called.
+//!
+//! RFC 4918 class 1, RFC 6578, and Exchange's SUBSCRIBE, UNSUBSCRIBE and POLL, as `docs/fe-be.md` has
+//! them. Not here yet: COPY, LOCK, UNLOCK, SEARCH, dead properties, ranges.
+
+#![expect(clippy::result_large_err, reason = "an error here is an answer, made once per request")]
+
+mod delete;
+mod get;
+mod logon;
+mod mkcol;
+mod r#move;
+mod options;
+pub mod path;
+mod poll;
+mod properties;
+mod propfind;
+mod proppatch;
+mod put;
+pub mod reply;
+mod report;
+mod subscribe;
+mod unsubscribe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use directpush_common::change::{Cause, Maker};
+use directpush_common::dav::headers;
+use directpush_common::names::DeviceKey;
+use directpush_common::push::ledger::FrontEndNumber;
+use http::request::Parts;
+use http::{StatusCode, header};
+use hyper::body::Incoming;
+
+use crate::auth::{Principal, Refusal};
+use crate::http::body;
+use crate::mailbox::State;
+use crate::mailbox::condition::{Conditions, Tags};
+use crate::mailbox::users::Account;
+use crate::server::Server;
+use path::{Path, Place, Target};
+use reply::Reply;
+
+/// Methods we have, for `Allow`.
+pub(crate) const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, MOVE, PROPFIND, PROPPATCH, REPORT, \
+                                SUBSCRIBE, UNSUBSCRIBE, POLL";
+/// Methods that exist but that we do not have: 405 rather than 501.
+const KNOWN: [&str; 8] = ["POST", "COPY", "LOCK", "UNLOCK", "SEARCH", "PATCH", "TRACE", "NOTIFY"];
+/// Bytes of an XML body, at most.
+const XML_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A request that was let in.
+pub(crate) struct Call<'a> {
+    pub(crate) server: &'a Arc<Server>,
+    pub(crate) parts: &'a Parts,
+    pub(crate) path: Path,
+    pub(crate) principal: Principal,
+}
+
+/// A request to the own mailbox.
+pub(crate) struct InMailbox<'a> {
+    pub(crate) call: &'a Call<'a>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) state: Arc<State>,
+    pub(crate) target: Target,
+}
+
+/// What the access log wants to know beside the request line.
+#[derive(Default)]
+pub struct Who {
+    pub name: Option<String>,
+}
+
+impl Call<'_> {
+    /// A request header that is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The conditions of the request.
+    pub(crate) fn conditions(&self) -> Conditions {
+        let tags = |name: header::HeaderName| self.header(name.as_str()).map(Tags::parse);
+        Conditions { if_match: tags(header::IF_MATCH), if_none_match: tags(header::IF_NONE_MATCH) }
+    }
+
+    /// The device that a front end writes for.
+    pub(crate) fn device(&self) -> Result<Option<DeviceKey>, Reply> {
+        match (&self.principal, self.header(headers::DEVICE)) {
+            (Principal::FrontEnd { .. }, Some(device)) => match device.parse() {
+                Ok(device) => Ok(Some(device)),
+                Err(error) => Err(reply::text(StatusCode::BAD_REQUEST, error)),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Who makes the change that this request asks for.
+    pub(crate) fn maker(&self) -> Result<Maker, Reply> {
+        let cause = match (&self.principal, self.header(headers::CAUSE)) {
+            (Principal::FrontEnd { .. }, Some(cause)) => match cause.trim().parse() {
+                Ok(cause) => cause,
+                Err(error) => return Err(reply::text(StatusCode::BAD_REQUEST, error)),
+            },
+            _ => Cause::Dav,
+        };
+        Ok(Maker { device: self.device()?, cause })
+    }
+
+    /// The front end that asks; anybody else gets 403.
+    pub(crate) fn front_end(&self) -> Result<(usize, FrontEndNumber), Reply> {
+        match &self.principal {
+            Principal::FrontEnd { at, .. } => {
+                Ok((*at, FrontEndNumber(u16::try_from(*at).unwrap_or(u16::MAX))))
+            }
+            Principal::User(_) => {
+                Err(reply::text(StatusCode::FORBIDDEN, "only front ends subscribe; use POLL of your client"))
+            }
+        }
+    }
+
+    /// The path as it was written, for hrefs.
+    pub(crate) fn href(&self) -> &str {
+        self.parts.uri.path()
+    }
+}
+
+/// Answers a request.
+pub async fn answer(
+    server: &Arc<Server>,
+    peer: SocketAddr,
+    parts: &Parts,
+    incoming: Incoming,
+    who: &mut Who,
+) -> Reply {
+    let method = parts.method.as_str();
+    if method == "OPTIONS" {
+        return options::answer();
+    }
+    if !ALLOW.split(", ").any(|known| known == method) && method != "POST" {
+        let status = if KNOWN.contains(&method) {
+            StatusCode::METHOD_NOT_ALLOWED
+        } else {
+            StatusCode::NOT_IMPLEMENTED
+        };
+        return reply::with(reply::text(status, "no such method here"), header::ALLOW, ALLOW);
+    }
+    let path = match Path::parse(parts.uri.path()) {
+        Ok(path) => path,
+        Err(error) => return reply::text(StatusCode::BAD_REQUEST, error),
+    };
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let principal = server.auth.principal(text("authorization"), text(headers::ACT_FOR)).await;
+    let principal = match principal {
+        Ok(principal) => principal,
+        // The end of a Ping is the front end's own business: a user's new password, or a disabled user,
+        // must not keep the old subscriptions alive.
+        Err(Refusal::Token) if matches!(method, "UNSUBSCRIBE" | "POLL") => {
+            match server.auth.principal(text("authorization"), None).await {
+                Ok(principal) => principal,
+                Err(refusal) => return reply::refusal(&refusal),
+            }
+        }
+        Err(refusal) => {
+            tracing::debug!(%peer, ?refusal, "a request is not let in");
+            return reply::refusal(&refusal);
+        }
+    };
+    who.name = match &principal {
+        Principal::FrontEnd { at, acting } => Some(
+            acting
+                .as_ref()
+                .map_or_else(|| server.auth.front_end(*at).name.clone(), |account| account.name.to_string()),
+        ),
+        Principal::User(account) => Some(account.name.to_string()),
+    };
+    let call = Call { server, parts, path, principal };
+    match dispatch(&call, method, incoming).await {
+        Ok(reply) | Err(reply) => reply,
+    }
+}
+
+async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<Reply, Reply> {
+    if method == "POST" {
+        return match call.path.place {
+            Place::LogOn => logon::answer(call, incoming).await,
+            _ => Err(reply::with(
+                reply::text(StatusCode::METHOD_NOT_ALLOWED, "no POST here"),
+                header::ALLOW,
+                ALLOW,
+            )),
+        };
+    }
+    if method == "POLL" {
+        return poll::answer(call);
+    }
+    let inside = match &call.path.place {
+        Place::Root | Place::Exchange => return outside(call, method),
+        Place::LogOn | Place::Nowhere => return Err(reply::text(StatusCode::NOT_FOUND, "nothing is here")),
+        Place::Mailbox { user, inside } => match call.principal.account() {
+            Some(account) if account.name == *user => inside,
+            Some(_) => return Err(reply::text(StatusCode::FORBIDDEN, "not your mailbox")),
+            None if matches!(method, "UNSUBSCRIBE") => return unsubscribe::answer(call),
+            None => return Err(reply::text(StatusCode::FORBIDDEN, "a front end acts for a user here")),
+        },
+    };
+    if method == "UNSUBSCRIBE" {
+        return unsubscribe::answer(call);
+    }
+    let Some(account) = call.principal.account().cloned() else {
+        return Err(reply::text(StatusCode::FORBIDDEN, "a front end acts for a user here"));
+    };
+    // What every Ping asks, without opening the mailbox: one read.
+    if let (path::Inside::Device(place), true) = (inside, matches!(method, "GET" | "HEAD" | "PUT" | "DELETE"))
+    {
+        return match method {
+            "PUT" => put::device(call, &account, place, incoming).await,
+            "DELETE" => delete::device(call, &account, place).await,
+            _ => get::device(call, &account, place).await,
+        };
+    }
+    let boxes = &call.server.boxes;
+    let state = boxes.state(account.mailbox).await.map_err(|error| reply::failure(&error))?;
+    let target = path::find(&state, inside);
+    let at = InMailbox { call, account, state, target };
+    match method {
+        "GET" | "HEAD" => get::answer(&at).await,
+        "PUT" => put::answer(&at, incoming).await,
+        "DELETE" => delete::answer(&at).await,
+        "MKCOL" => mkcol::answer(&at, incoming).await,
+        "MOVE" => r#move::answer(&at).await,
+        "PROPFIND" => propfind::answer(&at, incoming).await,
+        "PROPPATCH" => proppatch::answer(&at, incoming).await,
+        "REPORT" => report::answer(&at, incoming).await,
+        "SUBSCRIBE" => subscribe::answer(&at).await,
+        _ => Err(reply::text(StatusCode::NOT_IMPLEMENTED, "no such method here")),
+    }
+}
+
+/// `/` and `/exchange/`: enough for a client that walks down the path.
+fn outside(call: &Call<'_>, method: &str) -> Result<Reply, Reply> {
+    match method {
+        "GET" | "HEAD" => Ok(reply::text(StatusCode::OK, "directpush back end")),
+        "PROPFIND" => Ok(propfind::outside(call)),
+        _ => Err(reply::text(StatusCode::FORBIDDEN, "nothing can be written here")),
+    }
+}
+
+/// The XML body of a request, parsed; none if there is no body.
+pub(crate) async fn xml_body(
+    call: &Call<'_>,
+    incoming: Incoming,
+) -> Result<Option<directpush_common::dav::xml::Element>, Reply> {
+    let bytes: Bytes = body::read(call.server, &call.parts.headers, incoming, XML_BYTES_MAX).await?.bytes;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    directpush_common::dav::xml::parse(&bytes)
+        .map(Some)
+        .map_err(|error| reply::text(StatusCode::BAD_REQUEST, error))
+}
+
+/// A missing target's answer to methods that read.
+pub(crate) fn not_found() -> Reply {
+    reply::text(StatusCode::NOT_FOUND, "nothing is here")
+}

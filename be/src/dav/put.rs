@@ -1,0 +1,124 @@
+//! PUT: an item into a folder, or a device's state object.
+//!
+//! The body is durable before the commit that names it. If the commit is not made, the body has no
+//! use and is collected.
+
+use std::sync::Arc;
+
+use directpush_common::dav::hierarchy::Class;
+use http::{StatusCode, header};
+use hyper::body::Incoming;
+
+use super::get::numbered;
+use super::path::{DevicePlace, Target};
+use super::reply::{self, Reply};
+use super::{Call, InMailbox};
+use crate::auth::Principal;
+use crate::error::Error;
+use crate::http::body;
+use crate::mailbox::items::NewItem;
+use crate::mailbox::now_secs;
+use crate::mailbox::state::{OBJECT_NAME_MAX, STATE_BYTES_MAX};
+use crate::mailbox::users::Account;
+
+pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
+    let (folder, name) = match &at.target {
+        Target::Item { folder, name } if !at.call.path.slash => (*folder, name.clone()),
+        Target::NoParent => return Err(reply::text(StatusCode::CONFLICT, "the folder does not exist")),
+        Target::Top(_) => return Err(reply::text(StatusCode::FORBIDDEN, "items live in folders")),
+        Target::Mailbox | Target::Folder(_) | Target::FlatTop | Target::Item { .. } => {
+            return Err(reply::text(StatusCode::METHOD_NOT_ALLOWED, "a folder cannot be PUT"));
+        }
+        Target::Device(_) | Target::Nothing => {
+            return Err(reply::text(StatusCode::FORBIDDEN, "nothing can be written here"));
+        }
+    };
+    let call = at.call;
+    let maker = call.maker()?;
+    if call.parts.headers.contains_key(header::CONTENT_RANGE) {
+        return Err(reply::text(StatusCode::BAD_REQUEST, "a partial PUT is not taken"));
+    }
+    let limit = call.server.config.limits.mail_bytes_max;
+    let read = body::read(call.server, &call.parts.headers, incoming, limit).await?;
+    let boxes = &call.server.boxes;
+    let class = at.state.tree.folder(folder).map_or(Class::Email, |folder| folder.class);
+    let size = read.bytes.len() as u64;
+    let stored = boxes.store.bodies.put(read.bytes).await.map_err(|error| reply::failure(&error.into()))?;
+    let new = NewItem {
+        body: stored,
+        size,
+        content_type: content_type(call, class),
+        date: now_secs(),
+        read: false,
+    };
+    let put = boxes.put_item(at.account.mailbox, folder, name, new, maker, call.conditions()).await;
+    let written = put.map_err(|error| {
+        boxes.body_dropped(stored);
+        refused(&error)
+    })?;
+    let status = if written.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+    Ok(reply::with(reply::empty(status), header::ETAG, &written.etag()))
+}
+
+/// A PUT to a permanent URL of an item that is gone makes nothing: ids are given out here.
+fn refused(error: &Error) -> Reply {
+    reply::failure(error)
+}
+
+fn content_type(call: &Call<'_>, class: Class) -> String {
+    let said = call.header(header::CONTENT_TYPE.as_str()).filter(|said| said.len() <= 128);
+    let default = match class {
+        Class::Email => "message/rfc822",
+        Class::Calendar | Class::Tasks => "text/calendar; charset=utf-8",
+        Class::Contacts => "text/vcard; charset=utf-8",
+        Class::Notes => "text/plain; charset=utf-8",
+    };
+    said.unwrap_or(default).to_owned()
+}
+
+/// Only front ends write device state: a phone's owner must not be able to undo a policy.
+pub(super) async fn device(
+    call: &Call<'_>,
+    account: &Arc<Account>,
+    place: &DevicePlace,
+    incoming: Incoming,
+) -> Result<Reply, Reply> {
+    if !matches!(call.principal, Principal::FrontEnd { .. }) {
+        return Err(reply::text(StatusCode::FORBIDDEN, "only front ends write device state"));
+    }
+    let DevicePlace::Object(device, object) = place else {
+        return Err(reply::text(StatusCode::METHOD_NOT_ALLOWED, "a folder cannot be PUT"));
+    };
+    if object.len() > OBJECT_NAME_MAX {
+        return Err(reply::text(StatusCode::BAD_REQUEST, "the name is too long"));
+    }
+    let read = body::read(call.server, &call.parts.headers, incoming, STATE_BYTES_MAX as u64).await?;
+    let content_type = call.header(header::CONTENT_TYPE.as_str()).filter(|said| said.len() <= 128);
+    let content_type = content_type
+        .unwrap_or(if object == "AutdState.xml" { "text/xml" } else { "application/octet-stream" })
+        .to_owned();
+    let boxes = &call.server.boxes;
+    let written = boxes
+        .put_device_object(
+            account.mailbox,
+            device.clone(),
+            object.clone(),
+            content_type,
+            read.bytes.to_vec(),
+            call.conditions(),
+        )
+        .await;
+    match written {
+        Ok((object, created, numbers)) => {
+            let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+            let reply = reply::with(reply::empty(status), header::ETAG, &object.etag());
+            Ok(numbered(reply, numbers))
+        }
+        Err(error @ Error::Precondition) => {
+            let found = boxes.device_object(account.mailbox, device, object).await;
+            let (numbers, _) = found.map_err(|error| reply::failure(&error))?;
+            Ok(numbered(reply::failure(&error), numbers))
+        }
+        Err(error) => Err(reply::failure(&error)),
+    }
+}

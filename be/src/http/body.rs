@@ -1,0 +1,113 @@
+//! Request bodies: bounded in size, in time, and in what all of them together take of memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::dav::reply::{self, Reply};
+use crate::server::Server;
+
+/// A peer that sends slower than this on the whole is cut off, once its first seconds are over.
+const BYTES_PER_SEC_MIN: u64 = 8 * 1024;
+/// How long a body waits for its place in memory.
+const PLACE_WAIT: Duration = Duration::from_secs(10);
+/// The unit in which memory is handed out.
+const UNIT: u64 = 1024;
+
+/// Memory for bodies.
+pub struct Budget {
+    places: Arc<Semaphore>,
+    units: u32,
+}
+
+/// A body with its place in memory.
+pub struct Read {
+    pub bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Budget {
+    pub fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 3);
+        Self { places: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// A place for so many bytes; none if there is none within a while. One body larger than all of the
+    /// budget takes all of it.
+    pub async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
+        let waiting = self.places.clone().acquire_many_owned(units);
+        timeout(PLACE_WAIT, waiting).await.ok()?.ok()
+    }
+}
+
+/// A place in memory for a body that is to be sent.
+pub async fn reserve(server: &Server, bytes: u64) -> Result<OwnedSemaphorePermit, Reply> {
+    server.budget.take(bytes).await.ok_or_else(reply::busy)
+}
+
+/// A body that keeps its place in memory until it is sent.
+pub fn placed(bytes: Bytes, place: OwnedSemaphorePermit) -> Bytes {
+    struct Placed(Bytes, #[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+    impl AsRef<[u8]> for Placed {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Placed(bytes, place))
+}
+
+/// Reads a request's body of at most `bytes_max`.
+pub async fn read(
+    server: &Server,
+    headers: &HeaderMap,
+    mut incoming: Incoming,
+    bytes_max: u64,
+) -> Result<Read, Reply> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not taken"));
+    }
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > bytes_max) {
+        return Err(too_large());
+    }
+    if length == Some(0) || hyper::body::Body::is_end_stream(&incoming) {
+        return Ok(Read { bytes: Bytes::new(), _place: None });
+    }
+    let place = reserve(server, length.unwrap_or(bytes_max)).await?;
+    let start = Instant::now();
+    let patience = Duration::from_secs(server.config.limits.request_secs);
+    let mut bytes = BytesMut::new();
+    loop {
+        let due = start + patience + Duration::from_secs(bytes.len() as u64 / BYTES_PER_SEC_MIN);
+        let frame = match timeout_at(due, incoming.frame()).await {
+            Err(_) => {
+                let reply = reply::text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
+                return Err(reply::with(reply, header::CONNECTION, "close"));
+            }
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(reply::text(StatusCode::BAD_REQUEST, "the body was cut off")),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() as u64 + data.len() as u64 > bytes_max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(Read { bytes: bytes.freeze(), _place: Some(place) })
+}
+
+/// 413; the connection ends with it, because what is left of the body is not read.
+fn too_large() -> Reply {
+    let reply = reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+    reply::with(reply, header::CONNECTION, "close")
+}

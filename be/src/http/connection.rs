@@ -1,0 +1,165 @@
+//! One connection: hyper, and a clock on what the peer makes us wait for.
+//!
+//! A request's head that trickles in is answered 408; hyper itself answers a head over 16 KiB with 431.
+//! An idle connection may stay: front ends keep one open to notice that this process went away.
+
+use std::future::Future as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::Server;
+
+/// Bytes of a request's head, request line included.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// What the peer is doing.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Nothing, since then.
+    Idle(Instant),
+    /// It began to send a request's head then.
+    Head(Instant),
+    /// It has its request in; it waits for us.
+    Asked,
+}
+
+struct Watched {
+    stream: TcpStream,
+    phase: Arc<Mutex<Phase>>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            let mut phase = self.phase.lock();
+            if matches!(*phase, Phase::Idle(_)) {
+                *phase = Phase::Head(Instant::now());
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+enum End {
+    Closed,
+    /// The head did not come in time.
+    Slow,
+    /// Nothing came for too long.
+    Idle,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+    let Ok(local) = stream.local_addr() else { return };
+    let phase = Arc::new(Mutex::new(Phase::Idle(Instant::now())));
+    let io = TokioIo::new(Watched { stream, phase: phase.clone() });
+    let limits = server.config.limits;
+    let service = {
+        let phase = phase.clone();
+        hyper::service::service_fn(move |request| {
+            *phase.lock() = Phase::Asked;
+            let (server, phase) = (server.clone(), phase.clone());
+            // Boxed, so that the connection can be taken apart again.
+            Box::pin(async move {
+                let reply = super::answer(server, peer, local, request).await;
+                *phase.lock() = Phase::Idle(Instant::now());
+                Ok::<_, std::convert::Infallible>(reply)
+            })
+        })
+    };
+    let mut connection = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(io, service);
+    let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    let mut stopped = std::pin::pin!(stop.cancelled());
+    let mut stopping = false;
+    let end = std::future::poll_fn(|cx| {
+        if !stopping && stopped.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if connection.poll_without_shutdown(cx).is_ready() {
+            return Poll::Ready(End::Closed);
+        }
+        loop {
+            let (due, end) = match *phase.lock() {
+                Phase::Asked => return Poll::Pending,
+                Phase::Head(since) => (since + Duration::from_secs(limits.request_secs), End::Slow),
+                Phase::Idle(since) => (since + Duration::from_secs(limits.idle_secs), End::Idle),
+            };
+            if Instant::now() >= due {
+                return Poll::Ready(end);
+            }
+            timer.as_mut().reset(due);
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+    let mut stream = connection.into_parts().io.into_inner().stream;
+    if let End::Slow = end {
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(TIMED_OUT)).await;
+    }
+    linger(stream).await;
+}
+
+/// Closes without losing our last bytes: a socket closed with unread input resets the connection, and
+/// the reset may overtake the answer.
+async fn linger(mut stream: TcpStream) {
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        stream.shutdown().await?;
+        let (mut space, mut left) = ([0; 2048], 256 * 1024_usize);
+        while left > 0 {
+            match stream.read(&mut space).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        io::Result::Ok(())
+    })
+    .await;
+}

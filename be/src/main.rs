@@ -1,0 +1,292 @@
+#![forbid(unsafe_code)]
+//! `directpush-be`: arguments, configuration, logging; everything else is the library.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use directpush_be::admin::{self, Answer, Listed, Order};
+use directpush_be::{Config, mailbox::Mailboxes};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The Direct Push back end: mailboxes over WebDAV and LMTP, subscriptions, UDP NOTIFY.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "\
+Begin with:
+  directpush-be --print-config > be.toml      the commented settings; add a [[front_end]]
+  directpush-be --config be.toml --check-config
+  directpush-be --config be.toml user add alice@example.com
+  directpush-be --config be.toml
+
+Exit codes: 0 done, 1 failed, 2 a mistake in the arguments or the configuration."
+)]
+struct Cli {
+    /// The settings.
+    #[arg(long, global = true, env = "DIRECTPUSH_BE_CONFIG", default_value = "/etc/directpush/be.toml")]
+    config: PathBuf,
+    /// Check the settings, say all mistakes at once, and stop.
+    #[arg(long)]
+    check_config: bool,
+    /// Write the commented default settings, and stop.
+    #[arg(long)]
+    print_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT (the default).
+    Run,
+    /// Users: whether a server runs on this configuration or not.
+    #[command(subcommand)]
+    User(User),
+}
+
+#[derive(Subcommand)]
+enum User {
+    /// Add a user; the password is asked for on the terminal, or read as one line from standard input.
+    Add { name: String },
+    /// Set a new password. Waiting devices are told, and old log-ons end at once.
+    Passwd { name: String },
+    /// Switch what a user may do.
+    Set(Switches),
+    /// Remove a user and the whole mailbox.
+    Remove {
+        name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List all users.
+    List {
+        /// One JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Switches {
+    name: String,
+    /// Direct Push: whether Pings are told of changes.
+    #[arg(long)]
+    push: Option<Switch>,
+    /// User-initiated sync: whether devices may do anything at all.
+    #[arg(long)]
+    sync: Option<Switch>,
+    /// Whether the user is disabled.
+    #[arg(long)]
+    disabled: Option<Switch>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    fn is_on(self) -> bool {
+        matches!(self, Self::On)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.print_config {
+        print!("{}", directpush_be::config::TEMPLATE);
+        return ExitCode::SUCCESS;
+    }
+    let config = match Config::load(&cli.config) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprint!("{mistakes}");
+            return ExitCode::from(2);
+        }
+    };
+    if cli.check_config {
+        println!("{}: no mistakes", cli.config.display());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("directpush-be: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = match cli.command {
+        None | Some(Command::Run) => runtime.block_on(serve(config)),
+        Some(Command::User(command)) => runtime.block_on(user(&config, command)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("directpush-be: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).context("log_level cannot be read")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if config.front_ends.is_empty() {
+        tracing::warn!("no [[front_end]] is configured: devices cannot be served");
+    }
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let running = directpush_be::run(config, shutdown.clone()).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for SIGINT")?,
+    }
+    shutdown.cancel();
+    running.finished().await?;
+    Ok(())
+}
+
+/// Sends an order to the running server; without one, opens the store.
+enum Administrator {
+    Server(PathBuf),
+    Store(std::sync::Arc<Mailboxes>),
+}
+
+impl Administrator {
+    async fn find(config: &Config) -> anyhow::Result<Self> {
+        if let Some(path) = &config.admin_socket
+            && admin::ask(path, &Order::ListUsers { after: Some("\u{10ffff}".into()) }).await?.is_some()
+        {
+            return Ok(Self::Server(path.clone()));
+        }
+        let store = directpush_be::open_store(config)
+            .await
+            .context("no server answers, and the store cannot be opened")?;
+        // Bodies and removed mailboxes are dropped by the server when it runs next.
+        let (boxes, _jobs) = Mailboxes::open(store).await?;
+        Ok(Self::Store(boxes))
+    }
+
+    async fn order(&self, order: Order) -> anyhow::Result<Answer> {
+        let answer = match self {
+            Self::Server(path) => {
+                admin::ask(path, &order).await?.context("the server went away meanwhile")?
+            }
+            Self::Store(boxes) => admin::execute(boxes, order).await,
+        };
+        match answer {
+            Answer::Refused(why) => bail!(why),
+            answer => Ok(answer),
+        }
+    }
+
+    async fn done(self) -> anyhow::Result<()> {
+        if let Self::Store(boxes) = self {
+            boxes.store.close().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn user(config: &Config, command: User) -> anyhow::Result<()> {
+    let order = match command {
+        User::Add { name } => Order::AddUser { name, password: new_password()? },
+        User::Passwd { name } => Order::Password { name, password: new_password()? },
+        User::Set(Switches { name, push, sync, disabled }) => {
+            let [push, sync, disabled] = [push, sync, disabled].map(|switch| switch.map(Switch::is_on));
+            if push.is_none() && sync.is_none() && disabled.is_none() {
+                bail!("nothing to set: name --push, --sync or --disabled");
+            }
+            Order::SetUser { name, push, sync, disabled }
+        }
+        User::Remove { name, yes } => {
+            if !yes && !confirmed(&name)? {
+                bail!("not removed");
+            }
+            Order::RemoveUser { name }
+        }
+        User::List { json } => {
+            let administrator = Administrator::find(config).await?;
+            let listed = list(&administrator).await;
+            administrator.done().await?;
+            return show(&listed?, json);
+        }
+    };
+    let administrator = Administrator::find(config).await?;
+    let done = administrator.order(order).await;
+    administrator.done().await?;
+    done.map(|_| ())
+}
+
+async fn list(administrator: &Administrator) -> anyhow::Result<Vec<Listed>> {
+    let mut all: Vec<Listed> = Vec::new();
+    loop {
+        let after = all.last().map(|user| user.name.clone());
+        let Answer::Users { users, more } = administrator.order(Order::ListUsers { after }).await? else {
+            bail!("the server answered something else");
+        };
+        all.extend(users);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+fn show(users: &[Listed], json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(users)?)?;
+        return Ok(());
+    }
+    for user in users {
+        let mut notes = Vec::new();
+        for (note, applies) in
+            [("disabled", user.disabled), ("push off", !user.push), ("sync off", !user.sync)]
+        {
+            if applies {
+                notes.push(note);
+            }
+        }
+        let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join(", ")) };
+        writeln!(out, "{}{notes}", user.name)?;
+    }
+    Ok(())
+}
+
+/// Never an argument: arguments can be read by every user of the host.
+fn new_password() -> anyhow::Result<String> {
+    if std::io::stdin().is_terminal() {
+        let password = rpassword::prompt_password("Password: ")?;
+        if password != rpassword::prompt_password("Again: ")? {
+            bail!("the two are not the same");
+        }
+        return Ok(password);
+    }
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("read the password from standard input")?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        bail!("no password came on standard input");
+    }
+    Ok(password.to_owned())
+}
+
+fn confirmed(name: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("say --yes to remove a user without being asked");
+    }
+    eprint!("Remove {name} and all their mail for good? Type the name again: ");
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim() == name)
+}

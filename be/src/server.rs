@@ -1,0 +1,22 @@
+//! What the parts of a running back end share.
+
+use std::sync::Arc;
+
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::http::access_log::AccessLog;
+use crate::http::body::Budget;
+use crate::mailbox::Mailboxes;
+use crate::notifier::Notifier;
+
+/// A running back end, as its tasks see it.
+pub struct Server {
+    pub config: Config,
+    pub boxes: Arc<Mailboxes>,
+    pub auth: Auth,
+    pub notifier: Arc<Notifier>,
+    pub access_log: Option<AccessLog>,
+    /// New for each process: 32 hex digits.
+    pub boot: String,
+    pub budget: Budget,
+}
