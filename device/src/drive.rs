@@ -7,7 +7,7 @@ use std::{collections::VecDeque, io, net::IpAddr, time::Duration};
 
 use directpush_common::clock::Moment;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,8 @@ pub trait Observer: Send {
     fn sent(&mut self, _phone: &Phone, _request: &Request) {}
     /// The last byte of an answer came, at `at`; the phone has not looked at it yet.
     fn received(&mut self, _at: Instant, _request: &Request, _response: &Response) {}
+    /// The phone holds all there is, and would ping now, but its gate is closed.
+    fn ready(&mut self) {}
     /// The phone has taken an answer in.
     fn applied(&mut self, _phone: &Phone, _news: &[News]) {}
     /// The connection failed, or no answer came in time.
@@ -83,6 +85,13 @@ pub struct Drive<O> {
     pub wishes: mpsc::Receiver<Wish>,
     /// The clock of all phones of this process.
     pub clock: Clock,
+    /// While this is false the phone does not ping.
+    pub gate: watch::Receiver<bool>,
+}
+
+/// A gate that is open for ever.
+pub fn open_gate() -> watch::Receiver<bool> {
+    watch::channel(true).1
 }
 
 /// `Authorization` of a user and password ([RFC 7617] 2).
@@ -113,6 +122,15 @@ impl<O: Observer> Drive<O> {
                 && let Some(wish) = line.wishes.pop_front()
             {
                 self.grant(wish, &mut phone, &mut line);
+                continue;
+            }
+            if phone.outstanding().is_none() && phone.is_in_step() && !*self.gate.borrow_and_update() {
+                self.observer.ready();
+                tokio::select! {
+                    () = stop.cancelled() => return (phone, None),
+                    Ok(()) = self.gate.changed() => {}
+                    Some(wish) = self.wishes.recv() => line.wishes.push_back(wish),
+                }
                 continue;
             }
             let Some(request) = phone.next_request(self.clock.now()) else {

@@ -6,3 +6,6 @@ pub mod core;
 pub mod drive;
 pub mod http;
 pub mod lmtp;
+pub mod load;
+pub mod log;
+pub mod single;

@@ -11,6 +11,7 @@ use super::heartbeat::Kind;
 
 /// A device's fixed properties.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub struct Profile {
     /// The protocol version that it speaks at best.
     pub version: Version,
