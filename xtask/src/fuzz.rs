@@ -148,7 +148,7 @@ fn fuzz(program: &Path, name: &str, seconds: u32) -> Result<Outcome> {
     let said = String::from_utf8_lossy(&run.stderr);
     let executions = statistic(&said, "number_of_executed_units");
     if run.status.success() {
-        return Ok(Outcome::Passed(format!("{} executions", executions.unwrap_or(0))));
+        return Ok(Outcome::Passed(format!("{} executions in {seconds} s", executions.unwrap_or(0))));
     }
     eprintln!("{said}");
     let kept = keep_crashes(artifacts.path(), &crashes(name))?;
