@@ -33,7 +33,7 @@ const DELETED_ITEMS: u8 = 4;
 const WINDOW_DEFAULT: usize = 100;
 const WINDOW_MAX: usize = 512;
 /// Messages planned at a time, and when a response is large enough.
-const BATCH: usize = 32;
+const BATCH: usize = 128;
 const RESPONSE_BYTES_MAX: usize = 4 << 20;
 /// Plans in a row that bring nothing: the scan goes on with the next Sync.
 const BARREN_ROUNDS_MAX: usize = 4;

@@ -1,0 +1,508 @@
+//! A back end of a few hundred lines that writes down what it is asked.
+//!
+//! It speaks `docs/fe-be.md` by the same code as the real one (`common::dav`), keeps one mailbox in
+//! memory, sends real NOTIFY datagrams, and can be told to misbehave.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
+use axum::response::Response;
+use directpush_common::change::{Cause, Entry, EntryKind, Gone, Live, Maker};
+use directpush_common::dav::hierarchy::{self, Class, Folder, Hierarchy};
+use directpush_common::dav::items::{Items, ItemsRequest};
+use directpush_common::dav::poll::{SubscriptionAnswer, SubscriptionStatus, write as write_answers};
+use directpush_common::dav::subscribe::{Already, DeviceEvent, Since, Subscribe, Subscribed, parse_ids};
+use directpush_common::dav::{headers, xml};
+use directpush_common::httpu::{Notify, SubscriptionId};
+use directpush_common::names::{FolderId, Guid, ItemId};
+use directpush_common::numbers::{CollectionToken, Number};
+use directpush_common::push::wake::{Wake, wake};
+use http::{Request, StatusCode};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinHandle;
+
+pub(crate) const USER: &str = "alice@example.com";
+pub(crate) const PASSWORD: &str = "secret";
+pub(crate) const INSTALLATION: Guid = Guid([0xb3; 16]);
+pub(crate) const EPOCH: u64 = 5;
+
+pub(crate) fn folder_id(counter: u64) -> FolderId {
+    FolderId { installation: INSTALLATION, counter }
+}
+
+/// How it misbehaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Manners {
+    pub(crate) subscribe_status: Option<u16>,
+    pub(crate) unsubscribe_delay: Duration,
+    pub(crate) notify: bool,
+    pub(crate) push: bool,
+    pub(crate) sync: bool,
+    pub(crate) event: Option<DeviceEvent>,
+    pub(crate) token_good: bool,
+}
+
+pub(crate) struct Subscription {
+    pub(crate) subscribe: Subscribe,
+    pub(crate) folder: u64,
+}
+
+pub(crate) struct Mailbox {
+    pub(crate) folders: Vec<(u64, &'static str, u8, Class)>,
+    pub(crate) hierarchy: u64,
+    pub(crate) objects: BTreeMap<String, (u64, Bytes)>,
+    pub(crate) device_state: u64,
+    pub(crate) number: u64,
+    pub(crate) log: HashMap<u64, Vec<Entry>>,
+    pub(crate) bodies: HashMap<(u64, u64), Bytes>,
+    pub(crate) subscriptions: BTreeMap<u64, Subscription>,
+    pub(crate) next_subscription: u64,
+    pub(crate) requests: Vec<String>,
+    pub(crate) boot: String,
+    pub(crate) manners: Manners,
+}
+
+pub(crate) struct Fake {
+    pub(crate) mailbox: Mutex<Mailbox>,
+    pub(crate) address: SocketAddr,
+    pub(crate) polls: AtomicU64,
+    udp: UdpSocket,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mailbox = Mailbox {
+            folders: vec![
+                (1, "Inbox", 2, Class::Email),
+                (2, "Deleted%20Items", 4, Class::Email),
+                (3, "Calendar", 8, Class::Calendar),
+            ],
+            hierarchy: 3,
+            objects: BTreeMap::new(),
+            device_state: 0,
+            number: 10,
+            log: HashMap::new(),
+            bodies: HashMap::new(),
+            subscriptions: BTreeMap::new(),
+            next_subscription: 26,
+            requests: Vec::new(),
+            boot: "a".repeat(32),
+            manners: Manners {
+                subscribe_status: None,
+                unsubscribe_delay: Duration::ZERO,
+                notify: true,
+                push: true,
+                sync: true,
+                event: None,
+                token_good: true,
+            },
+        };
+        let fake = Arc::new(Self {
+            address: listener.local_addr().unwrap(),
+            mailbox: Mutex::new(mailbox),
+            polls: AtomicU64::new(0),
+            udp,
+            task: Mutex::default(),
+        });
+        fake.serve(listener);
+        fake
+    }
+
+    fn serve(self: &Arc<Self>, listener: TcpListener) {
+        let router = Router::new().fallback(answer).with_state(Arc::clone(self));
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        *self.task.lock() = Some(task);
+    }
+
+    /// Dies with all its subscriptions, and lives again on the same port.
+    pub(crate) async fn restart(self: &Arc<Self>, down: Duration) {
+        let task = self.task.lock().take().unwrap();
+        task.abort();
+        let _ = task.await;
+        {
+            let mut mailbox = self.mailbox.lock();
+            mailbox.subscriptions.clear();
+            mailbox.boot = "b".repeat(32);
+        }
+        tokio::time::sleep(down).await;
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        self.serve(socket.listen(64).unwrap());
+    }
+
+    /// What was asked so far, each `METHOD object`; forgets it.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.mailbox.lock().requests)
+    }
+
+    /// Delivers a message, and says so to whoever watches.
+    pub(crate) async fn deliver(&self, folder: u64, mime: &str) -> u64 {
+        let (number, notifies) = {
+            let mut mailbox = self.mailbox.lock();
+            mailbox.number += 1;
+            let number = mailbox.number;
+            let live = Live {
+                before: Number::ZERO,
+                maker: Maker::of(Cause::Delivery),
+                added: Maker::of(Cause::Delivery),
+                date: 1_700_000_000 + i64::try_from(number).unwrap(),
+                size: mime.len() as u64,
+                read: false,
+            };
+            let entry =
+                Entry { id: ItemId(Number(number)), changed: Number(number), kind: EntryKind::Live(live) };
+            mailbox.log.entry(folder).or_default().push(entry);
+            mailbox.bodies.insert((folder, number), Bytes::copy_from_slice(mime.as_bytes()));
+            (number, mailbox.notifies())
+        };
+        self.send(notifies).await;
+        number
+    }
+
+    pub(crate) async fn send(&self, notifies: Vec<Notify>) {
+        if !self.mailbox.lock().manners.notify {
+            return;
+        }
+        for notify in notifies {
+            let target = (notify.call_back.host().to_owned(), notify.call_back.port());
+            self.udp.send_to(&notify.encode(), target).await.unwrap();
+        }
+    }
+
+    /// Waits until `done`, for at most ten seconds.
+    pub(crate) async fn until(&self, what: &str, done: impl Fn(&Mailbox) -> bool) {
+        for _ in 0..1000 {
+            if done(&self.mailbox.lock()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never: {what}");
+    }
+}
+
+impl Mailbox {
+    fn level(&self, subscription: &Subscription) -> Wake {
+        let base = match subscription.subscribe.since {
+            Since::Token(token) => token.number,
+            Since::Nothing => Number::ZERO,
+            Since::Now => return Wake::Never,
+        };
+        let (floor, device) = (subscription.subscribe.floor, &subscription.subscribe.device);
+        let log = self.log.get(&subscription.folder).map(Vec::as_slice).unwrap_or_default();
+        log.iter().map(|entry| wake(entry, base, floor, device)).max().unwrap_or_default()
+    }
+
+    /// One NOTIFY per subscription with something to tell.
+    pub(crate) fn notifies(&self) -> Vec<Notify> {
+        let told = self.subscriptions.iter().filter(|(_, it)| self.level(it) == Wake::Now);
+        told.map(|(id, it)| Notify {
+            call_back: it.subscribe.call_back.clone(),
+            group: Some(it.subscribe.group),
+            ids: [SubscriptionId(*id)].into_iter().collect(),
+        })
+        .collect()
+    }
+
+    fn folder_of(&self, path: &str) -> Option<u64> {
+        let rest = path.strip_prefix("/exchange/alice@example.com/")?;
+        if let Some(flat) = rest.strip_prefix("-FlatUrlSpace-/") {
+            return Some(flat.split('/').next()?.parse::<FolderId>().ok()?.counter);
+        }
+        let name = rest.split('/').next()?;
+        self.folders.iter().find(|folder| folder.1 == name).map(|folder| folder.0)
+    }
+
+    fn item_of(path: &str) -> Option<ItemId> {
+        let section = path.rsplit('/').next().filter(|section| !section.is_empty())?;
+        Some(ItemId::from_section(section).ok()?.1)
+    }
+
+    fn hierarchy_since(&self, since: Number) -> Hierarchy {
+        let folders = self.folders.iter().filter(|folder| folder.0 > since.0);
+        let folder = |&(counter, name, folder_type, class): &(u64, &str, u8, Class)| Folder {
+            id: folder_id(counter),
+            parent: None,
+            folder_type,
+            class,
+            name: name.replace("%20", " "),
+            created: Number(counter),
+            changed: Number(counter),
+            url: format!("/exchange/alice@example.com/{name}/"),
+        };
+        Hierarchy {
+            number: Number(self.hierarchy),
+            folders: folders.map(folder).collect(),
+            removed: Vec::new(),
+        }
+    }
+
+    fn items(&self, folder: u64, request: ItemsRequest) -> Items {
+        let mut log: Vec<Entry> = self.log.get(&folder).cloned().unwrap_or_default();
+        let token = CollectionToken { epoch: EPOCH, number: Number(self.number) };
+        let (limit, entries): (_, Vec<Entry>) = match request {
+            ItemsRequest::Changes { since, limit } => {
+                let base = since.map_or(Number::ZERO, |since| since.number);
+                log.sort_by_key(|entry| entry.changed);
+                (limit, log.into_iter().filter(|entry| entry.changed > base).collect())
+            }
+            ItemsRequest::Additions { after, limit } => {
+                log.sort_by_key(|entry| entry.id);
+                let live = log.into_iter().filter(|entry| matches!(entry.kind, EntryKind::Live(_)));
+                (limit, live.filter(|entry| entry.id > after).collect())
+            }
+            ItemsRequest::Walk { before, limit } => {
+                log.sort_by_key(|entry| std::cmp::Reverse(entry.id));
+                let live = log.into_iter().filter(|entry| matches!(entry.kind, EntryKind::Live(_)));
+                (limit, live.filter(|entry| before.is_none_or(|before| entry.id < before)).collect())
+            }
+        };
+        let more = entries.len() > limit;
+        let entries: Vec<_> = entries.into_iter().take(limit).collect();
+        let token = match (&request, entries.last()) {
+            (ItemsRequest::Changes { .. }, Some(last)) if more => {
+                CollectionToken { epoch: EPOCH, number: last.changed }
+            }
+            _ => token,
+        };
+        Items { token, entries, more }
+    }
+
+    /// An item changed by `maker`, or is gone.
+    pub(crate) fn touch(&mut self, folder: u64, item: ItemId, maker: Maker, read: Option<bool>) -> bool {
+        self.number += 1;
+        let number = Number(self.number);
+        let Some(log) = self.log.get_mut(&folder) else { return false };
+        let Some(entry) = log.iter_mut().find(|entry| entry.id == item) else { return false };
+        let EntryKind::Live(live) = &mut entry.kind else { return false };
+        match read {
+            Some(read) => {
+                if live.maker != maker {
+                    live.before = entry.changed;
+                }
+                (live.read, live.maker) = (read, maker);
+            }
+            None => entry.kind = EntryKind::Gone(Gone { maker, date: live.date }),
+        }
+        entry.changed = number;
+        true
+    }
+}
+
+fn reply(status: u16, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn with(mut response: Response, fields: impl IntoIterator<Item = (&'static str, String)>) -> Response {
+    for (name, value) in fields {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
+}
+
+async fn answer(State(fake): State<Arc<Fake>>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    if parts.method.as_str() == "POLL" {
+        fake.polls.fetch_add(1, Ordering::SeqCst);
+    }
+    let delay = fake.mailbox.lock().manners.unsubscribe_delay;
+    if parts.method.as_str() == "UNSUBSCRIBE" && !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    let mut mailbox = fake.mailbox.lock();
+    let response = mailbox.answer(&parts, &body);
+    let boot = mailbox.boot.clone();
+    with(response, [(headers::BOOT, boot)])
+}
+
+impl Mailbox {
+    fn answer(&mut self, parts: &http::request::Parts, body: &Bytes) -> Response {
+        let get = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let (method, path) = (parts.method.as_str(), parts.uri.path().to_owned());
+        assert_eq!(get("authorization"), Some("DirectPush fe-1:0123456789abcdef"));
+        if path == "/directpush/logon" {
+            return self.logon(body);
+        }
+        if method == "POLL" {
+            return self.poll(get(headers::CALL_BACK).unwrap());
+        }
+        assert_eq!(get(headers::ACT_FOR), Some("token"), "{method} {path}");
+        let object = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        self.requests.push(format!("{method} {object}"));
+        if path.contains("/NON_IPM_SUBTREE/") {
+            return self.device_object(method, &path, get("if-none-match"), get("if-match"), body);
+        }
+        let maker = Maker {
+            device: get(headers::DEVICE).and_then(|device| device.parse().ok()),
+            cause: get(headers::CAUSE).and_then(|cause| cause.parse().ok()).unwrap_or_default(),
+        };
+        match method {
+            "REPORT" => self.report(&path, body),
+            "SUBSCRIBE" => self.subscribe(&path, get),
+            "UNSUBSCRIBE" => {
+                let ids = parse_ids(get(headers::SUBSCRIPTION_ID).unwrap()).unwrap();
+                self.unsubscribe(&path, &ids, get(headers::ONLY_IF_CHANGED).is_some())
+            }
+            "GET" => {
+                let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
+                match self.bodies.get(&(folder, item.0.0)) {
+                    Some(body) => reply(200, body.clone()),
+                    None => reply(404, ""),
+                }
+            }
+            "PROPPATCH" => {
+                let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
+                let read = String::from_utf8_lossy(body).contains("read>1<");
+                reply(if self.touch(folder, item, maker, Some(read)) { 207 } else { 404 }, "")
+            }
+            "DELETE" | "MOVE" => {
+                let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
+                if !self.touch(folder, item, maker, None) {
+                    return reply(404, "");
+                }
+                let location = folder_id(2).item_url(&USER.parse().unwrap(), ItemId(Number(self.number)));
+                with(reply(if method == "MOVE" { 201 } else { 204 }, ""), [("location", location)])
+            }
+            _ => reply(501, ""),
+        }
+    }
+
+    fn logon(&self, body: &Bytes) -> Response {
+        let asked: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let known =
+            ["alice", "alice@example.com", "EXAMPLE\\alice"].contains(&asked["login"].as_str().unwrap());
+        if !known || asked["password"] != PASSWORD {
+            return reply(401, "");
+        }
+        let (push, sync) = (self.manners.push, self.manners.sync);
+        let granted = serde_json::json!({
+            "user": USER, "token": "token", "expires_secs": 86400, "push": push, "sync": sync
+        });
+        reply(200, granted.to_string())
+    }
+
+    fn device_object(
+        &mut self,
+        method: &str,
+        path: &str,
+        none_match: Option<&str>,
+        if_match: Option<&str>,
+        body: &Bytes,
+    ) -> Response {
+        let known = self.objects.get(path).cloned();
+        let tag = known.as_ref().map(|(version, _)| format!("\"{version}\""));
+        let response = match (method, known) {
+            ("GET", None) => reply(404, ""),
+            ("GET", Some(_)) if tag.as_deref() == none_match => reply(304, ""),
+            ("GET", Some((_, content))) => with(reply(200, content), [("etag", tag.unwrap())]),
+            (_, Some(_)) if none_match == Some("*") => reply(412, ""),
+            (_, _) if if_match.is_some() && if_match != tag.as_deref() => reply(412, ""),
+            _ => {
+                self.device_state += 1;
+                self.objects.insert(path.to_owned(), (self.device_state, body.clone()));
+                with(reply(201, ""), [("etag", format!("\"{}\"", self.device_state))])
+            }
+        };
+        let numbers = [
+            (headers::DEVICE_STATE, self.device_state.to_string()),
+            (headers::HIERARCHY, self.hierarchy.to_string()),
+        ];
+        with(response, numbers)
+    }
+
+    fn report(&self, path: &str, body: &Bytes) -> Response {
+        let root = xml::parse(body).unwrap();
+        if let Ok(since) = hierarchy::read_request(&root) {
+            return reply(207, self.hierarchy_since(since).write());
+        }
+        let Some(folder) = self.folder_of(path) else { return reply(404, "") };
+        if !self.manners.token_good {
+            return reply(403, "<D:error xmlns:D=\"DAV:\"><D:valid-sync-token/></D:error>");
+        }
+        let items = self.items(folder, ItemsRequest::read(&root).unwrap());
+        reply(207, items.write(path, |item| format!("{path}{item}")))
+    }
+
+    fn subscribe<'a>(&mut self, path: &str, get: impl Fn(&str) -> Option<&'a str>) -> Response {
+        if let Some(status) = self.manners.subscribe_status {
+            return reply(status, "");
+        }
+        let Some(folder) = self.folder_of(path) else { return reply(404, "") };
+        let subscribe = Subscribe::from_headers(get).unwrap();
+        self.next_subscription += 1;
+        let id = self.next_subscription;
+        let subscription = Subscription { subscribe: subscribe.clone(), folder };
+        let already = match self.level(&subscription) {
+            Wake::Never => Already::Nothing,
+            Wake::Later => Already::Later,
+            Wake::Now => Already::Now,
+        };
+        self.subscriptions.insert(id, subscription);
+        let subscribed = Subscribed {
+            id: SubscriptionId(id),
+            lifetime_secs: subscribe.lifetime_secs,
+            delay_secs: subscribe.delay_secs,
+            group: subscribe.group,
+            content_location: path.to_owned(),
+            already,
+            event: (subscribe.hierarchy.0 != self.hierarchy).then_some(DeviceEvent::Hierarchy),
+        };
+        with(reply(200, ""), subscribed.to_headers())
+    }
+
+    fn unsubscribe(&mut self, path: &str, ids: &[SubscriptionId], only_if_changed: bool) -> Response {
+        let answers: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let status = match self.subscriptions.get(&id.0).map(|it| self.level(it)) {
+                    None => SubscriptionStatus::Unknown,
+                    Some(Wake::Now) => SubscriptionStatus::Changed,
+                    Some(Wake::Later) if !only_if_changed => SubscriptionStatus::Changed,
+                    Some(_) => SubscriptionStatus::Unchanged,
+                };
+                SubscriptionAnswer { id: *id, status, group: None }
+            })
+            .collect();
+        let quiet = answers.iter().all(|answer| answer.status == SubscriptionStatus::Unchanged);
+        let mut response = reply(207, write_answers(path, &answers));
+        if let Some(event) = self.manners.event {
+            response = with(response, [(headers::EVENT, event.to_string())]);
+        } else if only_if_changed && quiet {
+            return with(response, [(headers::KEPT, "t".to_owned())]);
+        }
+        for id in ids {
+            self.subscriptions.remove(&id.0);
+        }
+        response
+    }
+
+    fn poll(&self, call_back: &str) -> Response {
+        let ours =
+            self.subscriptions.iter().filter(|(_, it)| it.subscribe.call_back.to_string() == call_back);
+        let count = ours.clone().count();
+        let answers: Vec<_> = ours
+            .filter(|(_, it)| self.level(it) == Wake::Now)
+            .map(|(id, it)| SubscriptionAnswer {
+                id: SubscriptionId(*id),
+                status: SubscriptionStatus::Changed,
+                group: Some(it.subscribe.group),
+            })
+            .collect();
+        with(reply(207, write_answers("/exchange/", &answers)), [(headers::COUNT, count.to_string())])
+    }
+}

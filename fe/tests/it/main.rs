@@ -1,0 +1,8 @@
+//! The front end against a small fake back end: what goes over both wires, and in which order.
+
+mod bad_input;
+mod commands;
+mod fake;
+mod ping;
+mod sync;
+mod world;
