@@ -50,7 +50,7 @@ impl<'a> Origin<'a> {
 
     fn line(&self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset.min(self.text.len())).unwrap_or_default();
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        1 + before.split(|byte| *byte == b'\n').count().saturating_sub(1)
     }
 
     fn add(&self, line: usize, key: String, what: &str, cure: &str) {
@@ -130,12 +130,11 @@ impl<'a> Section<'a> {
 
     /// A string.
     pub(super) fn string(&mut self, key: &str) -> Option<String> {
-        match self.take(key)? {
-            DeValue::String(text) => Some(text.into_owned()),
-            _ => {
-                self.mistake(key, "is not a string", &format!("put it into quotes: {key} = \"...\""));
-                None
-            }
+        if let DeValue::String(text) = self.take(key)? {
+            Some(text.into_owned())
+        } else {
+            self.mistake(key, "is not a string", &format!("put it into quotes: {key} = \"...\""));
+            None
         }
     }
 
@@ -177,13 +176,14 @@ impl<'a> Section<'a> {
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
-        match number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number)) {
-            Some(number) => number,
-            None => {
-                let what = format!("is not a whole number from {} to {}", range.start(), range.end());
-                self.mistake(key, &what, &format!("write {key} = {default}"));
-                default
-            }
+        if let Some(number) =
+            number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number))
+        {
+            number
+        } else {
+            let what = format!("is not a whole number from {} to {}", range.start(), range.end());
+            self.mistake(key, &what, &format!("write {key} = {default}"));
+            default
         }
     }
 

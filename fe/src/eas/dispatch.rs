@@ -102,7 +102,7 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         }
         let line = match request_line(parts) {
             Ok(line) => line,
-            Err(reaction) => return finish(front, reaction, log).await,
+            Err(reaction) => return finish(reaction, log),
         };
         log.query = Some(log_query(&session, &line, ""));
         match command(front, parts, &line, &session, received.clone(), began).await {
@@ -114,7 +114,7 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
                 if let Reaction::Body(_, note) | Reaction::Afresh(_, note) = &reaction {
                     log.query = Some(log_query(&session, &line, note));
                 }
-                return finish(front, reaction, log).await;
+                return finish(reaction, log);
             }
             Err(backend::Error::Credential) => front.logons.forget(key),
             Err(error) => {
@@ -188,8 +188,7 @@ async fn command(
     }
 }
 
-async fn finish(front: &Front, reaction: Reaction, log: &mut Log) -> Response {
-    let _ = front;
+fn finish(reaction: Reaction, log: &mut Log) -> Response {
     match reaction {
         Reaction::Body(body, _) => {
             log.sent = body.len() as u64;

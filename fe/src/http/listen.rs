@@ -17,10 +17,10 @@ use super::connection::{Connection, Server, refuse};
 const BACKLOG: i32 = 65_535;
 /// A radio link that died says nothing: ask after this long, then twice more. Not sooner: each
 /// probe wakes the radio of a phone that has parked its Ping exactly so as not to be woken.
-const KEEP_ALIVE: Duration = Duration::from_secs(1800);
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(30);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_mins(1);
 /// Sent bytes that nobody acknowledges for this long end the connection.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
 /// Refusals (503) under way at once; beyond them a connection over the limit is just closed.
 const REFUSALS_MAX: usize = 256;
 

@@ -25,7 +25,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(30),
-            idle: Duration::from_secs(120),
+            idle: Duration::from_mins(2),
             write: Duration::from_secs(30),
             body: Duration::from_secs(30),
         }

@@ -46,12 +46,11 @@ struct Waiting(Arc<Bell>);
 impl Parked for Waiting {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         let mut inner = self.0.reply.lock();
-        match inner.0.take() {
-            Some(reply) => Poll::Ready(reply),
-            None => {
-                inner.1 = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(reply) = inner.0.take() {
+            Poll::Ready(reply)
+        } else {
+            inner.1 = Some(cx.waker().clone());
+            Poll::Pending
         }
     }
 

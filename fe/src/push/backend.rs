@@ -112,29 +112,26 @@ async fn watch_connection(engine: &Engine, index: u16) {
     let mut down = false;
     loop {
         let began = Instant::now();
-        match connect(backend).await {
-            Some(mut quiet) => {
-                if std::mem::take(&mut down) {
-                    tracing::info!(backend = backend.name(), "the back end can be reached again");
-                    engine.poke(index);
-                }
-                // Ends when the back end says or does anything: both mean that this one is over.
-                let _ = quiet.read_u8().await;
-                let lived = began.elapsed();
-                drop(quiet);
-                // Closed for being idle, or because the process died: connecting again tells.
-                if lived < QUIET_APART && connect(backend).await.is_some() {
-                    engine.poke(index);
-                    sleep(QUIET_APART).await;
-                }
+        if let Some(mut quiet) = connect(backend).await {
+            if std::mem::take(&mut down) {
+                tracing::info!(backend = backend.name(), "the back end can be reached again");
+                engine.poke(index);
             }
-            None => {
-                if !down {
-                    tracing::warn!(backend = backend.name(), "the back end cannot be reached");
-                }
-                down = true;
-                sleep(DOWN_RETRY).await;
+            // Ends when the back end says or does anything: both mean that this one is over.
+            let _ = quiet.read_u8().await;
+            let lived = began.elapsed();
+            drop(quiet);
+            // Closed for being idle, or because the process died: connecting again tells.
+            if lived < QUIET_APART && connect(backend).await.is_some() {
+                engine.poke(index);
+                sleep(QUIET_APART).await;
             }
+        } else {
+            if !down {
+                tracing::warn!(backend = backend.name(), "the back end cannot be reached");
+            }
+            down = true;
+            sleep(DOWN_RETRY).await;
         }
     }
 }

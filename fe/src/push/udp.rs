@@ -25,7 +25,10 @@ use crate::events;
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 /// The port is tried again after this long, then twice as long, and so on.
 const RETRY_FIRST: Duration = Duration::from_secs(10);
-const RETRY_LAST: Duration = Duration::from_secs(300);
+const RETRY_LAST: Duration = Duration::from_mins(5);
+
+/// The addresses that NOTIFYs may come from, IPv4 as such.
+pub type Sources = HashSet<IpAddr>;
 
 /// Binds the socket.
 ///
@@ -58,7 +61,7 @@ pub async fn run(
     engine: Arc<Engine>,
     mut socket: Option<UdpSocket>,
     address: SocketAddr,
-    sources: HashSet<IpAddr>,
+    sources: Sources,
     stop: CancellationToken,
 ) {
     let mut retry = RETRY_FIRST;
@@ -88,7 +91,7 @@ pub async fn run(
     }
 }
 
-async fn listen(engine: &Engine, socket: &UdpSocket, sources: &HashSet<IpAddr>) -> io::Error {
+async fn listen(engine: &Engine, socket: &UdpSocket, sources: &Sources) -> io::Error {
     // One byte more than we take, so that a longer datagram is seen to be one.
     let mut space = [0; DATAGRAM_BYTES_MAX + 1];
     loop {
@@ -101,7 +104,7 @@ async fn listen(engine: &Engine, socket: &UdpSocket, sources: &HashSet<IpAddr>) 
     }
 }
 
-fn handle(engine: &Engine, datagram: &[u8], source: SocketAddr, sources: &HashSet<IpAddr>) {
+fn handle(engine: &Engine, datagram: &[u8], source: SocketAddr, sources: &Sources) {
     let tally = &engine.tally;
     if !sources.contains(&source.ip().to_canonical()) {
         return tally.notify_foreign.add_one();

@@ -38,6 +38,7 @@ pub(crate) fn folder_id(counter: u64) -> FolderId {
 }
 
 /// How it misbehaves.
+#[allow(clippy::struct_excessive_bools, reason = "each is one switch of a test")]
 #[derive(Clone, Debug)]
 pub(crate) struct Manners {
     pub(crate) subscribe_status: Option<u16>,

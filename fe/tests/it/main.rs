@@ -1,5 +1,7 @@
 //! The front end against a small fake back end: what goes over both wires, and in which order.
 
+#![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
 mod bad_input;
 mod commands;
 mod fake;

@@ -116,7 +116,10 @@ async fn a_corrupt_autd_state_is_status_3_and_rewritten() {
 
 #[tokio::test]
 async fn syntax_and_bounds_are_status_4_5_and_6() {
-    let world = World::with(|config| config.heartbeat = Default::default()).await;
+    let world = World::with(|config| {
+        config.heartbeat = directpush_common::push::heartbeat::HeartbeatLimits::default()
+    })
+    .await;
     world.prepare(PHONE, 1).await;
     assert_eq!(world.ping_raw(PHONE, b"\x03\x01\x6a\x00\x00\x0d\x05".to_vec()).await, PingResponse::Syntax);
     assert_eq!(world.ping_raw(PHONE, b"GET / HTTP/1.1".to_vec()).await, PingResponse::Syntax);
