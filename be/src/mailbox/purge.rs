@@ -140,3 +140,115 @@ async fn drop_range(boxes: &Mailboxes, range: Range) -> Result<(), Error> {
         boxes.store.index.commit(commit).await?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use directpush_common::change::{Cause, Maker};
+
+    use super::*;
+    use crate::mailbox::folders::{INBOX, ROOT};
+    use crate::mailbox::items::{MoveTo, NewItem, Written};
+    use crate::store::Store;
+
+    struct Set {
+        boxes: Arc<Mailboxes>,
+        mailbox: u64,
+        _stop: tokio_util::sync::DropGuard,
+    }
+
+    async fn set() -> Set {
+        let (boxes, jobs) = Mailboxes::open(Store::memory()).await.unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(run(boxes.clone(), jobs, stop.clone()));
+        let account = boxes.add_user(&"alice".parse().unwrap(), "hash".into()).await.unwrap();
+        Set { boxes, mailbox: account.mailbox, _stop: stop.drop_guard() }
+    }
+
+    impl Set {
+        async fn add(&self, folder: u64, body: BodyId) -> Written {
+            let new = NewItem { body, size: 1, content_type: "message/rfc822".into(), date: 0, read: false };
+            self.boxes.add(self.mailbox, folder, new, Maker::of(Cause::Dav)).await.unwrap()
+        }
+
+        async fn body(&self) -> BodyId {
+            self.boxes.store.bodies.put(Bytes::from_static(b"x")).await.unwrap()
+        }
+
+        async fn bodies(&self) -> usize {
+            tokio::time::sleep(2 * BODY_GRACE).await;
+            self.boxes.store.bodies.list(None, 1000).await.unwrap().len()
+        }
+
+        async fn keys(&self) -> usize {
+            let read = Read::default().range(keys::whole(self.mailbox, 10_000));
+            self.boxes.store.index.read(read).await.unwrap().ranges[0].len()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removed_folder_leaves_nothing_but_its_tombstone() {
+        let set = set().await;
+        let before = set.keys().await;
+        let make = |name: &str| set.boxes.make_folder(set.mailbox, ROOT, name.into(), None, None);
+        let folder = make("big").await.unwrap();
+        for _ in 0..2 * BATCH {
+            let body = set.body().await;
+            set.add(folder, body).await;
+        }
+        set.boxes.remove_folder(set.mailbox, folder, None).await.unwrap();
+        assert_eq!(set.bodies().await, 0);
+        assert_eq!(set.keys().await, before + 1);
+        // The counter of a removed folder is not given out again.
+        assert!(make("big").await.unwrap() > folder);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_lives_as_long_as_its_last_use() {
+        let set = set().await;
+        let body = set.body().await;
+        let one = set.add(INBOX, body).await;
+        let two = set.add(3, body).await;
+        let name = |written: &Written| crate::mailbox::items::ItemName::Id(written.id);
+        let (maker, any) = (Maker::of(Cause::Dav), crate::mailbox::condition::Conditions::default());
+        let to = MoveTo { folder: 4, name: None, overwrite: true };
+        let moved = set
+            .boxes
+            .move_item(set.mailbox, INBOX, name(&one), to, maker.clone(), any.clone())
+            .await
+            .unwrap();
+        set.boxes.remove_item(set.mailbox, 3, name(&two), maker.clone(), any.clone()).await.unwrap();
+        assert_eq!(set.bodies().await, 1);
+        set.boxes.remove_item(set.mailbox, 4, name(&moved), maker, any).await.unwrap();
+        assert_eq!(set.bodies().await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removed_user_leaves_nothing_and_may_come_again_with_another_epoch() {
+        let set = set().await;
+        let body = set.body().await;
+        let epoch = set.add(INBOX, body).await.epoch;
+        let alice = "alice".parse().unwrap();
+        set.boxes.remove_user(&alice).await.unwrap();
+        assert_eq!((set.bodies().await, set.keys().await), (0, 0));
+        assert!(matches!(set.boxes.state(set.mailbox).await, Err(Error::NoUser)));
+        let again = set.boxes.add_user(&alice, "hash".into()).await.unwrap();
+        assert_ne!(again.mailbox, set.mailbox);
+        assert_ne!(set.boxes.state(again.mailbox).await.unwrap().head.epoch, epoch);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_mailboxes_are_let_go_and_read_again() {
+        let set = set().await;
+        let body = set.body().await;
+        let written = set.add(INBOX, body).await;
+        assert_eq!(set.boxes.open_count(), 1);
+        for _ in 0..3 {
+            set.boxes.sweep();
+        }
+        assert_eq!(set.boxes.open_count(), 0);
+        let state = set.boxes.state(set.mailbox).await.unwrap();
+        assert_eq!(state.tree.folder(INBOX).unwrap().added, written.id);
+        assert_eq!(state.head.last, written.id);
+    }
+}

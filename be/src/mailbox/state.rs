@@ -134,27 +134,26 @@ impl Mailboxes {
     ) -> Result<T, Error> {
         let boxes = self.clone();
         self.write_bare(mailbox, async move {
-            let mut read = Read::default()
+            let read = Read::default()
                 .get(keys::head(mailbox))
                 .get(keys::device(mailbox, &device))
                 .get(keys::state(mailbox, &device, &object));
-            read = read.range(keys::devices(mailbox, DEVICES_MAX));
-            let found = boxes.store.index.read(read).await?;
-            let devices = found.ranges.first().map_or(0, Vec::len);
-            let mut gets = found.gets.into_iter();
+            let mut gets = boxes.store.index.read(read).await?.gets.into_iter();
             let old_head = gets.next().flatten().ok_or(Error::NoUser)?;
             let mut head: Head = decode(mailbox, &old_head)?;
-            let new_device = gets.next().flatten().is_none();
-            if new_device && devices >= DEVICES_MAX {
-                return Err(Error::OverBound("the number of devices"));
-            }
+            let known_device = gets.next().flatten().is_some();
             let old =
                 gets.next().flatten().map(|bytes| decode::<StateObject>(mailbox, &bytes)).transpose()?;
-            if old.is_none() && !new_device {
-                let objects = Read::default().range(keys::states(mailbox, &device, OBJECTS_MAX));
-                let found = boxes.store.index.read(objects).await?;
-                if found.ranges.first().is_some_and(|objects| objects.len() >= OBJECTS_MAX) {
-                    return Err(Error::OverBound("the number of a device's state objects"));
+            if old.is_none() {
+                // Something new: there must be room for it.
+                let (range, max, what) = if known_device {
+                    (keys::states(mailbox, &device, OBJECTS_MAX), OBJECTS_MAX, "the number of state objects")
+                } else {
+                    (keys::devices(mailbox, DEVICES_MAX), DEVICES_MAX, "the number of devices")
+                };
+                let found = boxes.store.index.read(Read::default().range(range)).await?;
+                if found.ranges.first().is_some_and(|found| found.len() >= max) {
+                    return Err(Error::OverBound(what));
                 }
             }
             let (commit, answer) = change(&mut head, old.as_ref())?;
