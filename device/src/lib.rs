@@ -3,9 +3,13 @@
 //! in virtual time against a simulated network (`world`).
 
 pub mod core;
+pub mod demo;
 pub mod drive;
 pub mod http;
 pub mod lmtp;
 pub mod load;
 pub mod log;
+pub mod pair;
+pub mod relay;
+pub mod reporter;
 pub mod single;

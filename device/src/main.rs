@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use directpush_device::{load, single};
+use directpush_device::{demo, load, single};
 
 /// A faithful ActiveSync device: to see Direct Push work, to test a server, to load one.
 #[derive(Parser)]
@@ -16,6 +16,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Both servers, a phone and a message on this host: the whole story, with its times
+    Demo(demo::Options),
     /// One device against any server; writes what it says and hears
     Device(Box<single::Options>),
     /// Many devices and many messages, and the time between
@@ -24,13 +26,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // In the demonstration the servers' own lines would stand between those of the story.
+    let level = if matches!(cli.command, Command::Demo(_)) { "error" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let mut builder = match &cli.command {
         // A load has little to do per device, and must leave the processors to the servers.
         Command::Load(_) => tokio::runtime::Builder::new_current_thread(),
-        Command::Device(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Demo(_) | Command::Device(_) => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
+            Command::Demo(options) => demo::run(options).await,
             Command::Device(options) => single::run(*options).await,
             Command::Load(options) => load::run(*options).await,
         }
