@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error::Error;
+use crate::error::{Error, WithCauses};
 use crate::mailbox::Mailboxes;
 use crate::mailbox::users::Edit;
 
@@ -80,7 +80,7 @@ pub async fn execute(boxes: &Arc<Mailboxes>, order: Order) -> Answer {
 }
 
 async fn attempt(boxes: &Arc<Mailboxes>, order: Order) -> Result<Answer, String> {
-    let told = |error: Error| error.to_string();
+    let told = |error: Error| WithCauses(&error).to_string();
     match order {
         Order::AddUser { name, password } => {
             let name = user(&name)?;

@@ -10,10 +10,10 @@ use crate::store::StoreError;
 #[non_exhaustive]
 pub enum Error {
     /// The store refused or failed.
-    #[error("store: {0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A record of the store cannot be read.
-    #[error("record of mailbox {mailbox}: {source}")]
+    #[error("a record of mailbox {mailbox} cannot be read")]
     Record { mailbox: u64, source: RecordError },
     /// The user does not exist (or was removed meanwhile).
     #[error("there is no such user")]
@@ -43,7 +43,7 @@ pub enum Error {
     #[error("the token is not valid here")]
     Token,
     /// The operating system failed.
-    #[error("{doing}: {source}")]
+    #[error("{doing}")]
     Io { doing: String, source: io::Error },
     /// A task of ours ended without an answer.
     #[error("an internal task failed")]
@@ -54,5 +54,31 @@ impl Error {
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
+    }
+}
+
+/// An error with all its causes, for the log: `what was being done: what the system said`.
+pub struct WithCauses<'a>(pub &'a dyn std::error::Error);
+
+impl std::fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = Error::io("listen on 127.0.0.1:80")(io::Error::other("no"));
+        assert_eq!(WithCauses(&error).to_string(), "listen on 127.0.0.1:80: no");
     }
 }

@@ -71,7 +71,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     let store = open_store(&config).await?;
     let (boxes, jobs) = Mailboxes::open(store).await?;
     let auth = Auth::new(boxes.clone(), config.front_ends.clone(), config.default_domain.clone()).await?;
-    let notifier = Notifier::new(&config.limits)?;
+    let notifier = Notifier::new(&config.limits, config.http_listen.ip())?;
     boxes.watch(notifier.clone());
     let access_log = AccessLog::open(&config.access_log)?;
     let mut boot = [0; 16];

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use crate::auth::Refusal;
-use crate::error::Error;
+use crate::error::{Error, WithCauses};
 use crate::store::StoreError;
 
 /// The type of every answer.
@@ -74,11 +74,11 @@ pub fn failure(error: &Error) -> Reply {
         Error::Store(StoreError::Full) => text(StatusCode::INSUFFICIENT_STORAGE, "no space is left"),
         Error::Store(StoreError::Conflict) | Error::Busy(_) => busy(),
         Error::Store(StoreError::NoBody(_)) | Error::Record { .. } | Error::Task => {
-            tracing::error!(%error, "cannot answer");
+            tracing::error!(error = %WithCauses(error), "cannot answer");
             text(StatusCode::INTERNAL_SERVER_ERROR, "an internal error; the server's log says more")
         }
         Error::Store(_) | Error::Io { .. } => {
-            tracing::error!(%error, "the store fails");
+            tracing::error!(error = %WithCauses(error), "the store fails");
             busy()
         }
         Error::NoUser | Error::Gone(_) => text(StatusCode::NOT_FOUND, error),

@@ -16,10 +16,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error::Error;
+use crate::error::{Error, WithCauses};
 use crate::mailbox::folders::INBOX;
 use crate::mailbox::items::NewItem;
 use crate::mailbox::now_secs;
@@ -30,6 +31,9 @@ use crate::store::StoreError;
 const PATIENCE: Duration = Duration::from_mins(5);
 /// How long it may leave a reply unread.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a message may take, and how fast it must be on the whole when it takes longer.
+const MESSAGE_PATIENCE: Duration = Duration::from_mins(10);
+const MESSAGE_BYTES_PER_SEC_MIN: u64 = 4 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// Memory for a message is taken in pieces of so many bytes.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -130,12 +134,12 @@ async fn converse(
     say(&mut stream, &session.greeting()).await?;
     let mut input = vec![0; READ_BYTES];
     let mut places: Vec<OwnedSemaphorePermit> = Vec::new();
-    let mut receiving = 0;
+    let (mut receiving, mut since) = (0, Instant::now());
     loop {
         let read = tokio::select! {
             // A message that is coming in may come to its end; the stop has its own time limit.
             () = stop.cancelled(), if !session.is_receiving() => None,
-            read = tokio::time::timeout(PATIENCE, stream.read(&mut input)) => read.ok(),
+            read = timeout_at(due(&session, since, receiving), stream.read(&mut input)) => read.ok(),
         };
         let count = match read {
             None => return say(&mut stream, &session.farewell()).await,
@@ -172,6 +176,9 @@ async fn converse(
                 }
             }
             if session.is_receiving() {
+                if receiving == 0 {
+                    since = Instant::now();
+                }
                 receiving += taken;
                 if receiving > places.len() * PIECE_BYTES {
                     let Some(place) = server.budget.take(PIECE_BYTES as u64).await else {
@@ -191,12 +198,22 @@ async fn converse(
     }
 }
 
+/// Until when the MTA has to say something more.
+fn due(session: &LmtpSession, since: Instant, receiving: usize) -> Instant {
+    let next = Instant::now() + PATIENCE;
+    if !session.is_receiving() {
+        return next;
+    }
+    let rate = Duration::from_secs(receiving as u64 / MESSAGE_BYTES_PER_SEC_MIN);
+    next.min(since + MESSAGE_PATIENCE + rate)
+}
+
 fn failed(error: &Error) -> RecipientResult {
     match error {
         Error::Store(StoreError::Full) => RecipientResult::Full,
         Error::NoUser => RecipientResult::Unknown,
         error => {
-            tracing::error!(%error, "cannot deliver");
+            tracing::error!(error = %WithCauses(error), "cannot deliver");
             RecipientResult::Failed
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::record::Item;
 use super::{Mailboxes, decode, keys};
-use crate::error::Error;
+use crate::error::{Error, WithCauses};
 use crate::store::{BodyId, Commit, Range, Read};
 
 /// Something to drop.
@@ -41,7 +41,7 @@ pub async fn run(boxes: Arc<Mailboxes>, mut jobs: mpsc::UnboundedReceiver<Job>, 
                 boxes.purge(Job::Mailbox(keys::last_number(key)));
             }
         }
-        Err(error) => tracing::warn!(%error, "cannot look for removed mailboxes"),
+        Err(error) => tracing::warn!(error = %WithCauses(&error), "cannot look for removed mailboxes"),
     }
     let mut bodies: VecDeque<(Instant, BodyId)> = VecDeque::new();
     loop {
@@ -56,7 +56,7 @@ pub async fn run(boxes: Arc<Mailboxes>, mut jobs: mpsc::UnboundedReceiver<Job>, 
                 if let Some((_, body)) = bodies.pop_front()
                     && let Err(error) = drop_body(&boxes, body).await
                 {
-                    tracing::warn!(%body, %error, "cannot drop an unused body");
+                    tracing::warn!(%body, error = %WithCauses(&error), "cannot drop an unused body");
                 }
                 continue;
             }
@@ -70,7 +70,7 @@ pub async fn run(boxes: Arc<Mailboxes>, mut jobs: mpsc::UnboundedReceiver<Job>, 
             Job::Mailbox(mailbox) => drop_mailbox(&boxes, mailbox).await,
         };
         if let Err(error) = done {
-            tracing::warn!(?job, %error, "cannot drop what was removed; the next start tries again");
+            tracing::warn!(?job, error = %WithCauses(&error), "cannot drop what was removed; the next start tries again");
         }
     }
 }

@@ -8,7 +8,7 @@
 //! its configuration allows: the back end is nobody's reflector.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,16 +52,20 @@ pub enum BadTarget {
 }
 
 impl Notifier {
-    /// Binds the sockets that NOTIFYs leave from; the ports are the system's choice.
-    pub fn new(limits: &Limits) -> Result<Arc<Self>, Error> {
+    /// Binds the sockets that NOTIFYs leave from; the ports are the system's choice. If HTTP has an address of
+    /// its own, NOTIFYs leave from it too: that is where a front end expects them from. (Not 127.0.0.1, from which
+    /// nothing would reach another host, should a proxy stand before HTTP.)
+    pub fn new(limits: &Limits, http: IpAddr) -> Result<Arc<Self>, Error> {
         let bind = |address: SocketAddr| {
             let socket = UdpSocket::bind(address)?;
             socket.set_nonblocking(true)?;
             Ok(socket)
         };
-        let v4 =
-            bind((Ipv4Addr::UNSPECIFIED, 0).into()).map_err(Error::io("bind the UDP socket for NOTIFY"))?;
-        let v6 = bind((Ipv6Addr::UNSPECIFIED, 0).into()).ok();
+        let own = (http != Ipv4Addr::LOCALHOST && http != Ipv6Addr::LOCALHOST).then_some(http);
+        let v4_from = own.filter(IpAddr::is_ipv4).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let v6_from = own.filter(IpAddr::is_ipv6).unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+        let v4 = bind((v4_from, 0).into()).map_err(Error::io("bind the UDP socket for NOTIFY"))?;
+        let v6 = bind((v6_from, 0).into()).ok();
         let limits = LedgerLimits {
             per_mailbox: limits.subscriptions_per_mailbox_max,
             total: limits.subscriptions_max,

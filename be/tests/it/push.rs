@@ -47,6 +47,17 @@ async fn a_delivery_wakes_and_unsubscribe_says_what_changed() {
 }
 
 #[tokio::test]
+async fn notifies_leave_from_the_address_that_front_ends_know() {
+    let be = Be::start_with(|config| config.http_listen = "127.9.9.8:0".parse().unwrap()).await;
+    be.subscribe("Inbox", &be.question(1, Since::Now, 1)).await.expect(200);
+    be.deliver("x").await;
+    let udp = be.udp.try_clone().unwrap();
+    let (_, from) =
+        tokio::task::spawn_blocking(move || udp.recv_from(&mut [0; 2048])).await.unwrap().unwrap();
+    assert_eq!(from.ip().to_string(), "127.9.9.8");
+}
+
+#[tokio::test]
 async fn what_came_before_subscribe_is_found_by_it() {
     let be = Be::start().await;
     let first = subscribed(&be.subscribe("Inbox", &be.question(1, Since::Nothing, 1)).await.expect(200));
