@@ -174,3 +174,31 @@ proptest! {
         let _ = (decode(&body), PingResponse::decode(&body, Limits::default()));
     }
 }
+
+/// The suites' schema: Status, then Folders, MaxFolders or HeartbeatInterval, each at most once, and only with the
+/// status that brings it.
+#[test]
+fn responses_keep_the_order_of_the_schema() {
+    use crate::wbxml::{Document, tags::ping};
+
+    let of = |response: PingResponse| {
+        let body = response.encode();
+        let document = Document::parse(&body, Limits::default()).unwrap();
+        assert_eq!(document.root().tag(), ping::PING);
+        document.root().children().map(|child| child.tag()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(PingResponse::Expired), [ping::STATUS]);
+    assert_eq!(of(PingResponse::Changed(vec!["5".into(), "7".into()])), [ping::STATUS, ping::FOLDERS]);
+    assert_eq!(of(PingResponse::HeartbeatOutOfRange(60)), [ping::STATUS, ping::HEARTBEAT_INTERVAL]);
+    assert_eq!(of(PingResponse::TooManyFolders(200)), [ping::STATUS, ping::MAX_FOLDERS]);
+    let body = PingResponse::Changed(vec!["5".into(), "7".into()]).encode();
+    let document = Document::parse(&body, Limits::default()).unwrap();
+    let folders: Vec<_> = document
+        .root()
+        .child(ping::FOLDERS)
+        .unwrap()
+        .children()
+        .map(|f| (f.tag(), f.text().into_owned()))
+        .collect();
+    assert_eq!(folders, [(ping::FOLDER, "5".to_owned()), (ping::FOLDER, "7".to_owned())]);
+}
