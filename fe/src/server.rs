@@ -30,7 +30,7 @@ use crate::push::{self, Engine};
 use crate::{eas, events};
 
 /// Requests to one back end under way at once.
-const REQUESTS_MAX: usize = 128;
+const REQUESTS_MAX: usize = 64;
 /// Seconds for an ordinary answer of a back end.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connections may take to end when the front end stops.

@@ -119,6 +119,10 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
             Err(backend::Error::Credential) => front.logons.forget(key),
             Err(error) => {
                 front.backends.of(&session).complain(line.command.name(), &error);
+                if error.status() == Some(StatusCode::INSUFFICIENT_STORAGE) {
+                    let status = CommonStatus::MailboxQuotaExceeded;
+                    return finish(common_status_answer(line.command, line.version, status).into(), log);
+                }
                 return busy(retry_after(&error));
             }
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod access_log;
 mod bad_input;
 mod commands;
 mod fake;
