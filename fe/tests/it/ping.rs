@@ -371,3 +371,46 @@ async fn a_calendar_wakes_too() {
     world.sync(PHONE, crate::world::collection(PHONE, 3, key)).await;
     assert_eq!(world.ping(PHONE, Some(1), &[3]).await, PingResponse::Expired);
 }
+
+#[tokio::test]
+async fn without_its_udp_port_push_goes_on_by_poll() {
+    let holder = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = holder.local_addr().unwrap().port();
+    let world = World::with(|config| (config.udp_listen_port, config.poll_interval) = (port, 1)).await;
+    assert_eq!(world.front.udp, None);
+    world.prepare(PHONE, 1).await;
+    let waiting = world.park(PHONE, 600, &[1]).await;
+    world.fake.deliver(1, MAIL).await;
+    assert_eq!(decode_ping(waiting.await.unwrap()).await, changed(&[1]));
+}
+
+#[tokio::test]
+async fn a_sync_answer_that_could_not_be_written_is_told_of_once() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    assert_eq!(world.ping(PHONE, Some(1), &[1]).await, PingResponse::Expired);
+    // Larger than any socket buffer, to a device that reads nothing and resets.
+    let large = format!("{MAIL}{}", "x".repeat(12 << 20));
+    world.fake.deliver(1, &large).await;
+    let mut asked = crate::world::collection(PHONE, 1, &key);
+    let body = directpush_common::eas::sync::BodyPreference {
+        body_type: directpush_common::eas::sync::BodyType::Plain,
+        truncation_size: None,
+        all_or_none: false,
+        preview: None,
+    };
+    asked.options = vec![directpush_common::eas::sync::SyncOptions {
+        body_preferences: vec![body],
+        ..directpush_common::eas::sync::SyncOptions::default()
+    }];
+    let request = directpush_common::eas::sync::SyncRequest {
+        collections: vec![asked],
+        ..directpush_common::eas::sync::SyncRequest::default()
+    };
+    let response = world.post(PHONE, "Sync", request.encode(PHONE.version)).await;
+    assert_eq!(response.status(), 200);
+    drop(response);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.ping(PHONE, Some(1), &[1]).await, changed(&[1]));
+    assert_eq!(world.ping(PHONE, Some(1), &[1]).await, PingResponse::Expired);
+}
