@@ -117,7 +117,7 @@ async fn a_corrupt_autd_state_is_status_3_and_rewritten() {
 #[tokio::test]
 async fn syntax_and_bounds_are_status_4_5_and_6() {
     let world = World::with(|config| {
-        config.heartbeat = directpush_common::push::heartbeat::HeartbeatLimits::default()
+        config.heartbeat = directpush_common::push::heartbeat::HeartbeatLimits::default();
     })
     .await;
     world.prepare(PHONE, 1).await;
