@@ -1,184 +1,317 @@
-//! Mistakes in a configuration file: all of them at once, each with its place and its cure.
+//! Reading a configuration file key by key, and keeping every mistake with its place and its cure.
 //!
-//! A server deserializes its file with [`read`], then checks values and collects [`Mistake`]s. Not here: which
-//! settings there are; each server's `config.rs` has its own.
+//! A server takes each key it knows out of a [`Section`] with the check that belongs to it; what is left over at the end
+//! is a mistake too. Not here: which settings there are; each server's `config` has its own.
 
-use std::{fmt, path::Path};
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-/// One mistake.
+/// One mistake in a configuration file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mistake {
-    /// The key's path: `ping.min_heartbeat_interval`, or empty for the file as a whole.
+    /// The file.
+    pub file: String,
+    /// Its line, from 1; 0 = the file as a whole.
+    pub line: usize,
+    /// The key, with the sections it stands in.
     pub key: String,
-    /// Line in the file, from 1; `None` if the key is not there at all.
-    pub line: Option<usize>,
-    /// What is wrong, in plain words.
+    /// What is wrong.
     pub what: String,
-    /// What to do about it.
+    /// What to do.
     pub cure: String,
 }
 
-/// All mistakes of one file.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Mistakes {
-    /// The file as the operator named it.
-    pub file: String,
-    /// In the order in which they were found.
-    pub list: Vec<Mistake>,
-    text: String,
-}
-
-impl Mistakes {
-    /// No mistakes yet in `file` with text `source`.
-    pub fn new(file: &Path, source: &str) -> Self {
-        Self { file: file.display().to_string(), list: Vec::new(), text: source.to_owned() }
-    }
-
-    /// Adds a mistake; the line is looked up by the last part of `key`.
-    pub fn add(&mut self, key: &str, what: impl Into<String>, cure: impl Into<String>) {
-        let line = self.line_of(key);
-        self.list.push(Mistake { key: key.to_owned(), line, what: what.into(), cure: cure.into() });
-    }
-
-    /// `Ok` if there is none.
-    ///
-    /// # Errors
-    /// The mistakes themselves.
-    pub fn or_ok<T>(self, value: T) -> Result<T, Self> {
-        if self.list.is_empty() { Ok(value) } else { Err(self) }
-    }
-
-    /// The line where the last part of `key` is set, inside the table that the parts before name.
-    fn line_of(&self, key: &str) -> Option<usize> {
-        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
-        let mut current = "";
-        for (n, line) in self.text.lines().enumerate() {
-            let line = line.trim();
-            if let Some(header) = line.strip_prefix('[') {
-                current = header.trim_start_matches('[').split(']').next().unwrap_or("").trim();
-            } else if current == table
-                && line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
-            {
-                return Some(n + 1);
-            }
-        }
-        None
-    }
-}
-
-impl std::error::Error for Mistakes {}
+/// All mistakes of a file, in the order of its lines.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub struct Mistakes(pub Vec<Mistake>);
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for mistake in &self.list {
-            let line = mistake.line.map_or_else(String::new, |line| format!(":{line}"));
-            let key = if mistake.key.is_empty() { String::new() } else { format!(" {}:", mistake.key) };
-            writeln!(f, "{}{line}:{key} {}\n    cure: {}", self.file, mistake.what, mistake.cure)?;
+        for Mistake { file, line, key, what, cure } in &self.0 {
+            writeln!(f, "{file}:{line}: {key} {what}\n    cure: {cure}")?;
         }
         Ok(())
     }
 }
 
-/// Deserializes the text of a configuration file. Unknown keys and values of the wrong kind are all collected, as
-/// far as the file can be read at all.
-///
-/// # Errors
-/// [`Mistakes`] with place and cure. `T` must refuse unknown fields (`deny_unknown_fields`).
-pub fn read<T: DeserializeOwned>(file: &Path, source: &str) -> Result<T, Mistakes> {
-    let mut mistakes = Mistakes::new(file, source);
-    let mut text = source.to_owned();
-    // Each round reports one mistake and blanks its line, so that the next round finds the next.
-    for _ in 0..32 {
-        let error = match toml::from_str::<T>(&text) {
-            Ok(value) => {
-                mistakes.list.sort_by_key(|mistake| mistake.line);
-                return mistakes.or_ok(value);
+/// The file being read, and what was found wrong in it.
+#[derive(Debug)]
+pub struct Origin<'a> {
+    text: &'a str,
+    file: &'a str,
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+impl<'a> Origin<'a> {
+    /// Nothing is wrong yet with `text`, which the operator knows as `file`.
+    pub fn new(text: &'a str, file: &'a str) -> Self {
+        Self { text, file, mistakes: RefCell::default() }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().get(..offset.min(self.text.len())).unwrap_or_default();
+        before.split(|byte| *byte == b'\n').count()
+    }
+
+    fn add(&self, line: usize, key: String, what: &str, cure: &str) {
+        let (what, cure) = (what.to_owned(), cure.to_owned());
+        self.mistakes.borrow_mut().push(Mistake { file: self.file.to_owned(), line, key, what, cure });
+    }
+
+    /// All mistakes, if there are any.
+    pub fn verdict(&self) -> Result<(), Mistakes> {
+        let mut mistakes = self.mistakes.borrow_mut().split_off(0);
+        mistakes.sort_by_key(|mistake| mistake.line);
+        if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
+    }
+}
+
+/// One table of the file; each key is taken out as it is read.
+#[derive(Debug)]
+pub struct Section<'a> {
+    origin: &'a Origin<'a>,
+    table: Vec<(String, usize, DeValue<'a>)>,
+    taken: Vec<(String, usize)>,
+    path: String,
+    line: usize,
+}
+
+impl<'a> Section<'a> {
+    /// Parses the file.
+    pub fn parse(origin: &'a Origin<'a>) -> Result<Self, Mistakes> {
+        match DeTable::parse(origin.text) {
+            Ok(table) => Ok(Self::of(origin, table.into_inner(), String::new(), 0)),
+            Err(error) => {
+                let line = error.span().map_or(0, |span| origin.line(span.start));
+                origin.add(
+                    line,
+                    String::new(),
+                    error.message(),
+                    "see https://toml.io for how TOML is written",
+                );
+                origin.verdict().map(|()| Self::of(origin, DeTable::new(), String::new(), 0))
             }
-            Err(error) => error,
-        };
-        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count());
-        let message = error.message().trim().to_owned();
-        let known = message
-            .find(", expected `")
-            .or_else(|| message.find(", expected one of"))
-            .map(|at| message[at..].to_owned());
-        let cure = match known {
-            Some(known) => format!("use a key that exists here{known}"),
-            None => "correct the value; --print-config shows every setting with its meaning".to_owned(),
-        };
-        let key = line.and_then(|line| key_in(&text, line)).unwrap_or_default();
-        mistakes.list.push(Mistake { key, line: line.map(|line| line + 1), what: message, cure });
-        // A line that sets a value can be blanked without changing the others; anything else ends the search.
-        match line.and_then(|line| blank(&text, line)) {
-            Some(next) => text = next,
-            None => break,
         }
     }
-    mistakes.list.sort_by_key(|mistake| mistake.line);
-    Err(mistakes)
-}
 
-fn key_in(text: &str, line: usize) -> Option<String> {
-    let (key, _) = text.lines().nth(line)?.split_once('=')?;
-    Some(key.trim().to_owned())
-}
+    fn of(origin: &'a Origin<'a>, table: DeTable<'a>, path: String, line: usize) -> Self {
+        let table = table
+            .into_iter()
+            .map(|(key, value)| {
+                let line = origin.line(key.span().start);
+                (key.into_inner().into_owned(), line, value.into_inner())
+            })
+            .collect();
+        Self { origin, table, taken: Vec::new(), path, line }
+    }
 
-fn blank(text: &str, line: usize) -> Option<String> {
-    let sets_a_value = key_in(text, line).is_some_and(|key| !key.is_empty() && !key.starts_with('#'));
-    let lines = text.lines().enumerate().map(|(n, content)| if n == line { "" } else { content });
-    sets_a_value.then(|| lines.collect::<Vec<_>>().join("\n"))
+    fn key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn take(&mut self, key: &str) -> Option<DeValue<'a>> {
+        let at = self.table.iter().position(|(name, _, _)| name == key)?;
+        let (name, line, value) = self.table.swap_remove(at);
+        self.taken.push((name, line));
+        Some(value)
+    }
+
+    /// Notes a mistake at a key.
+    pub fn mistake(&self, key: &str, what: &str, cure: &str) {
+        let places = self.taken.iter().map(|(name, line)| (name, line));
+        let mut places = places.chain(self.table.iter().map(|(name, line, _)| (name, line)));
+        let line = places.find(|(name, _)| *name == key).map_or(self.line, |(_, line)| *line);
+        self.origin.add(line, self.key(key), what, cure);
+    }
+
+    /// Whether the key holds a string.
+    pub fn is_string(&self, key: &str) -> bool {
+        self.table.iter().any(|(name, _, value)| name == key && matches!(value, DeValue::String(_)))
+    }
+
+    /// A string.
+    pub fn string(&mut self, key: &str) -> Option<String> {
+        if let DeValue::String(text) = self.take(key)? {
+            return Some(text.into_owned());
+        }
+        self.mistake(key, "is not a string", &format!("put it into quotes: {key} = \"...\""));
+        None
+    }
+
+    /// A string that must be there.
+    pub fn required(&mut self, key: &str, cure: &str) -> String {
+        let missing = !self.table.iter().any(|(name, _, _)| name == key);
+        let value = self.string(key).unwrap_or_default();
+        if missing {
+            self.mistake(key, "is missing", cure);
+        }
+        value
+    }
+
+    /// A string that means something.
+    pub fn parsed<T: FromStr>(&mut self, key: &str, default: T, cure: &str) -> T {
+        let Some(text) = self.string(key) else { return default };
+        text.parse().unwrap_or_else(|_| {
+            self.mistake(key, "cannot be read", cure);
+            default
+        })
+    }
+
+    /// true or false.
+    pub fn bool(&mut self, key: &str, default: bool) -> bool {
+        match self.take(key) {
+            None => default,
+            Some(DeValue::Boolean(value)) => value,
+            Some(_) => {
+                self.mistake(key, "is neither true nor false", &format!("write {key} = {default}"));
+                default
+            }
+        }
+    }
+
+    /// A whole number within bounds.
+    pub fn number(&mut self, key: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
+        let Some(value) = self.take(key) else { return default };
+        let number = match &value {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        if let Some(number) = number.filter(|number| range.contains(number)) {
+            return number;
+        }
+        let what = format!("is not a whole number from {} to {}", range.start(), range.end());
+        self.mistake(key, &what, &format!("write {key} = {default}"));
+        default
+    }
+
+    /// A whole number of 32 bits within bounds; mostly seconds.
+    pub fn secs(&mut self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        u32::try_from(self.number(key, range, u64::from(default))).unwrap_or(default)
+    }
+
+    /// A list of whole numbers within bounds.
+    pub fn ports(&mut self, key: &str, default: &[u16]) -> Vec<u16> {
+        let Some(value) = self.take(key) else { return default.to_vec() };
+        let number = |value: &DeValue<'_>| match value {
+            DeValue::Integer(number) => u16::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        let ports: Vec<Option<u16>> = match &value {
+            DeValue::Array(values) => values.iter().map(|value| number(value.get_ref())).collect(),
+            value => vec![number(value)],
+        };
+        let read: Vec<u16> = ports.iter().flatten().copied().filter(|port| *port != 0).collect();
+        if read.is_empty() || read.len() != ports.len() {
+            self.mistake(key, "is not a list of ports from 1 to 65535", &format!("write {key} = [2883]"));
+            return default.to_vec();
+        }
+        read
+    }
+
+    /// A list of strings that mean something; one string counts as a list.
+    pub fn list<T: FromStr>(&mut self, key: &str, default: &[&str], cure: &str) -> Vec<T> {
+        let texts = match self.take(key) {
+            None => default.iter().map(|&text| Some(text.to_owned())).collect(),
+            Some(DeValue::String(text)) => vec![Some(text.into_owned())],
+            Some(DeValue::Array(values)) => values
+                .into_iter()
+                .map(|value| match value.into_inner() {
+                    DeValue::String(text) => Some(text.into_owned()),
+                    _ => None,
+                })
+                .collect(),
+            Some(_) => vec![None],
+        };
+        let mut list = Vec::new();
+        for text in texts {
+            match text.and_then(|text| text.parse().ok()) {
+                Some(value) => list.push(value),
+                None => self.mistake(key, "holds something that cannot be read", cure),
+            }
+        }
+        list
+    }
+
+    /// The table of `[key]`.
+    pub fn table(&mut self, key: &str) -> Option<Section<'a>> {
+        let line = self.table.iter().find(|(name, _, _)| name == key).map_or(0, |(_, line, _)| *line);
+        if let DeValue::Table(table) = self.take(key)? {
+            return Some(Self::of(self.origin, table, self.key(key), line));
+        }
+        self.mistake(key, "is not a table", &format!("write [{key}]"));
+        None
+    }
+
+    /// The tables of `[[key]]`.
+    pub fn tables(&mut self, key: &str) -> Vec<Section<'a>> {
+        let values = match self.take(key) {
+            None => return Vec::new(),
+            Some(DeValue::Array(values)) => values.into_iter().collect(),
+            Some(_) => Vec::new(),
+        };
+        let mut sections = Vec::new();
+        for value in values {
+            let line = self.origin.line(value.span().start);
+            if let DeValue::Table(table) = Spanned::into_inner(value) {
+                sections.push(Self::of(self.origin, table, self.key(key), line));
+            } else {
+                self.mistake(key, "is not a table", &format!("write [[{key}]]"));
+            }
+        }
+        sections
+    }
+
+    /// Every key that nobody asked for is a mistake.
+    pub fn finish(self) {
+        for (key, line, _) in &self.table {
+            self.origin.add(*line, self.key(key), "is not a setting", "see --print-config for all settings");
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
-    #[derive(Debug, Deserialize)]
-    #[serde(default, deny_unknown_fields)]
-    #[derive(Default)]
-    struct File {
-        port: u16,
-        ping: Ping,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(default, deny_unknown_fields)]
-    #[derive(Default)]
-    struct Ping {
-        min: u64,
+    fn read(text: &str) -> Result<(u32, bool, Vec<u64>), Mistakes> {
+        let origin = Origin::new(text, "fe.toml");
+        let mut file = Section::parse(&origin)?;
+        let secs = file.secs("min", 1..=3540, 60);
+        let push = file.bool("push", true);
+        let mut numbers = Vec::new();
+        for mut backend in file.tables("backend") {
+            numbers.push(backend.number("weight", 1..=9, 1));
+            backend.required("url", "write url = \"http://be.example\"");
+            backend.finish();
+        }
+        file.finish();
+        origin.verdict().map(|()| (secs, push, numbers))
     }
 
     #[test]
     fn all_mistakes_are_named_with_line_key_and_cure() {
-        let text = "port = 70000\nprot = 1\n[ping]\n# a comment\nmin = \"x\"\nmax = 3\n";
-        let mistakes = read::<File>(Path::new("fe.toml"), text).unwrap_err();
-        let places: Vec<_> = mistakes.list.iter().map(|m| (m.line, m.key.as_str())).collect();
-        assert_eq!(places, [(Some(1), "port"), (Some(2), "prot"), (Some(5), "min"), (Some(6), "max")]);
-        let text = mistakes.to_string();
-        assert!(
-            text.contains("fe.toml:2: prot: unknown field")
-                && text.contains("cure: use a key that exists here, expected"),
-            "{text}"
+        let text =
+            "min = 9999\npuhs = true\n\n[[backend]]\nurl = \"a\"\n[[backend]]\nweight = \"x\"\ncolour = 1\n";
+        let Mistakes(mistakes) = read(text).unwrap_err();
+        let places: Vec<_> = mistakes.iter().map(|m| (m.line, m.key.as_str())).collect();
+        assert_eq!(
+            places,
+            [(1, "min"), (2, "puhs"), (6, "backend.url"), (7, "backend.weight"), (8, "backend.colour")]
         );
+        assert!(mistakes.iter().all(|m| m.file == "fe.toml" && !m.what.is_empty() && !m.cure.is_empty()));
     }
 
     #[test]
-    fn a_good_file_is_read_and_a_broken_one_is_told() {
-        assert_eq!(read::<File>(Path::new("fe.toml"), "port = 7\n[ping]\nmin = 5").unwrap().ping.min, 5);
-        let broken = read::<File>(Path::new("fe.toml"), "[ping\nmin = 5").unwrap_err();
-        assert_eq!(broken.list.len(), 1);
-    }
-
-    #[test]
-    fn later_checks_find_the_line_of_their_key() {
-        let mut mistakes = Mistakes::new(Path::new("fe.toml"), "min = 1\n[ping]\nmin = 5\n");
-        mistakes.add("ping.min", "too small", "raise it");
-        mistakes.add("ping.max", "missing", "set it");
-        assert_eq!(mistakes.list.iter().map(|m| m.line).collect::<Vec<_>>(), [Some(3), None]);
-        assert!(mistakes.or_ok(()).is_err());
+    fn a_good_file_is_read_and_a_broken_one_names_its_line() {
+        assert_eq!(read("min = 5\n[[backend]]\nurl = \"a\"\n"), Ok((5, true, vec![1])));
+        assert_eq!(read(""), Ok((60, true, vec![])));
+        let Mistakes(broken) = read("min = 5\nb = = 1\n").unwrap_err();
+        assert_eq!((broken.len(), broken[0].line), (1, 2));
     }
 }

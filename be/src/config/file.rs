@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::reader::{Mistake, Mistakes, Origin, Section};
 use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen};
+use directpush_common::config::{Mistake, Mistakes, Origin, Section};
 
 /// The commented defaults.
 pub const TEMPLATE: &str = include_str!("be.toml");

@@ -2,13 +2,12 @@
 //! its mistakes with file, line, key and cure.
 
 mod file;
-mod reader;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use directpush_common::config::{Mistake, Mistakes};
 pub use file::TEMPLATE;
-pub use reader::{Mistake, Mistakes};
 
 /// Everything a back end is told at its start.
 #[derive(Clone, Debug)]

@@ -179,13 +179,13 @@ proptest! {
 /// status that brings it.
 #[test]
 fn responses_keep_the_order_of_the_schema() {
-    use crate::wbxml::{Document, tags::ping};
+    use crate::wbxml::{Document, ElementRef, tags::ping};
 
     let of = |response: PingResponse| {
         let body = response.encode();
         let document = Document::parse(&body, Limits::default()).unwrap();
         assert_eq!(document.root().tag(), ping::PING);
-        document.root().children().map(|child| child.tag()).collect::<Vec<_>>()
+        document.root().children().map(ElementRef::tag).collect::<Vec<_>>()
     };
     assert_eq!(of(PingResponse::Expired), [ping::STATUS]);
     assert_eq!(of(PingResponse::Changed(vec!["5".into(), "7".into()])), [ping::STATUS, ping::FOLDERS]);
