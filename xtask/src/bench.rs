@@ -141,7 +141,7 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 /// How many devices log on anew in the cold round: each costs the back end an argon2.
-const COLD_DEVICES_MAX: usize = 500;
+const COLD_DEVICES_MAX: usize = 100;
 const DEVICES_PER_USER: usize = 50;
 /// How long deliveries alone are measured.
 const DELIVER_SECS: u32 = 5;
@@ -157,8 +157,8 @@ fn our_round(
     for (folders, figures) in [(1, ONE_FOLDER), (5, FIVE_FOLDERS)] {
         let mut pair = Pair::start(release, mailboxes)?;
         // Where nothing is delivered, several devices share a user: each user's log-on costs an argon2.
-        let users = if folders == 1 { plan.devices } else { plan.devices.div_ceil(DEVICES_PER_USER) };
-        let mut driver = pair.driver(plan.devices, users, folders)?;
+        let per_user = if folders == 1 { 1 } else { DEVICES_PER_USER };
+        let mut driver = pair.driver(plan.devices, per_user, folders)?;
         // All that the front end keeps of a device counts; at the back end only the subscriptions, not mailboxes.
         let fe_before = pss_bytes(&pair.front_end_pids())?;
         driver.ask("prepare")?;
@@ -202,7 +202,7 @@ fn our_round(
         }
         drop(driver);
         let cold = plan.devices.min(COLD_DEVICES_MAX);
-        let mut driver = pair.driver(cold, cold, 1)?;
+        let mut driver = pair.driver(cold, 1, 1)?;
         driver.ask("prepare")?;
         pair.restart()?;
         let parked = driver.ask("park")?;
@@ -244,6 +244,7 @@ const FIVE_FOLDERS: Figures = Figures {
 fn nchan_round(nginx: &Path, release: &Path, plan: &Plan, first: bool, report: &mut Report) -> Result<()> {
     let server = Nchan::start(nginx, measure::open_files_max())?;
     let mut driver = Driver::start(
+        "nginx + nchan",
         Command::new(release.join("xtask"))
             .args(["nchan-driver", "--address", &server.address.to_string()])
             .args(["--devices", &plan.devices.to_string()]),

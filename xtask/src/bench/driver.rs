@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use super::nchan_driver::Report;
 
 pub(crate) struct Driver {
+    name: &'static str,
     process: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Driver {
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(name: &'static str, command: &mut Command) -> Result<Self> {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -22,11 +23,12 @@ impl Driver {
             .context("cannot start the driver")?;
         let commands = process.stdin.take().context("no standard input")?;
         let answers = BufReader::new(process.stdout.take().context("no standard output")?);
-        Ok(Self { process, commands, answers })
+        Ok(Self { name, process, commands, answers })
     }
 
     /// Gives one command and waits for its report.
     pub(crate) fn ask(&mut self, command: &str) -> Result<Report> {
+        println!("  {}: {command}", self.name);
         writeln!(self.commands, "{command}").context("the driver is gone")?;
         self.commands.flush()?;
         let mut line = String::new();

@@ -55,6 +55,9 @@ pub(crate) struct Report {
     pub(crate) unanswered: usize,
     pub(crate) took_secs: f64,
     pub(crate) latency_us: Latency,
+    /// From the message's last byte sent, the commit to disk included: what only our own driver tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from_data_us: Option<Latency>,
 }
 
 /// Microseconds; zero where nothing was measured.
@@ -245,6 +248,7 @@ fn report(changes: usize, began: Instant, samples: Vec<f64>) -> Report {
         unanswered: changes - samples.len(),
         took_secs: began.elapsed().as_secs_f64(),
         latency_us: Latency::of(samples),
+        from_data_us: None,
     }
 }
 

@@ -128,14 +128,15 @@ impl Pair {
         self.lmtp
     }
 
-    /// A driver with so many devices, spread evenly over the users, each watching so many folders.
-    pub(crate) fn driver(&self, devices: usize, users: usize, folders: usize) -> Result<Driver> {
+    /// A driver with so many devices, so many of one user, each watching so many folders.
+    pub(crate) fn driver(&self, devices: usize, per_user: usize, folders: usize) -> Result<Driver> {
         let (http, lmtp) = (format!("http://{}", self.http), self.lmtp.to_string());
         Driver::start(
+            "directpush",
             Command::new(self.programs.join("directpush"))
                 .args(["load", "--steered", "--fe", &http, "--lmtp", &lmtp])
-                .args(["--user-prefix", PREFIX, "--user-domain", DOMAIN, "--user-count", &users.to_string()])
-                .args(["--devices", &devices.to_string()])
+                .args(["--users", &format!("{PREFIX}@{DOMAIN}"), "--devices", &devices.to_string()])
+                .args(["--devices-per-user", &per_user.to_string()])
                 .args(["--folders", &folders.to_string(), "--sources", SOURCES, "--heartbeat", "3540"])
                 .env("DIRECTPUSH_PASSWORD", PASSWORD),
         )
