@@ -48,9 +48,13 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// The server at `http://host[:port][/]`.
+    /// The server at `[http://]host[:port][/]`.
     pub async fn resolve(url: &str) -> Result<Self, ServerError> {
-        let rest = url.strip_prefix("http://").ok_or_else(|| ServerError::Scheme(url.to_owned()))?;
+        let rest = match url.split_once("://") {
+            None => url,
+            Some(("http", rest)) => rest,
+            Some(_) => return Err(ServerError::Scheme(url.to_owned())),
+        };
         let host = rest.split('/').next().unwrap_or_default();
         let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
             host.to_owned()

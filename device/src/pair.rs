@@ -57,12 +57,9 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts one on the store in `dir` that takes these front ends.
-    pub async fn start(dir: &Path, seats: &[Seat], http: Option<SocketAddr>) -> anyhow::Result<Self> {
+    /// The settings of one on the store in `dir` that takes these front ends.
+    pub fn config(dir: &Path, seats: &[Seat]) -> directpush_be::Config {
         let mut config = directpush_be::Config::loopback(dir);
-        if let Some(http) = http {
-            config.http_listen = http;
-        }
         let front_end = |seat: &Seat| directpush_be::config::FrontEnd {
             name: seat.name.clone(),
             secret: seat.secret.clone(),
@@ -70,6 +67,11 @@ impl Backend {
             call_back_ports: vec![NOTIFY_PORT],
         };
         config.front_ends = seats.iter().map(front_end).collect();
+        config
+    }
+
+    /// Starts one.
+    pub async fn start(config: directpush_be::Config) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let running = directpush_be::run(config, stop.clone()).await.context("start the back end")?;
         Ok(Self { running, stop })
@@ -92,6 +94,11 @@ impl Backend {
     pub async fn add_user(&self, name: &str, password: &str) -> anyhow::Result<()> {
         self.running.add_user(name, password).await.with_context(|| format!("make the user {name}"))?;
         Ok(())
+    }
+
+    /// Subscriptions that it holds now.
+    pub fn subscriptions(&self) -> usize {
+        self.running.server().notifier.counters().0
     }
 
     /// Stops it in order.

@@ -86,7 +86,7 @@ impl Event {
 
 /// Tells the story. An error names the step that failed.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let mut page = Page::new();
+    let mut page = Page::default();
     let begun = Instant::now();
     page.title("Direct Push, from the mail's arrival to the phone");
     let mut stage = Stage::build(&page).await.context("set the stage")?;
@@ -128,7 +128,7 @@ impl Stage {
                 }
             }
         });
-        let backend = Backend::start(dir.path(), std::slice::from_ref(&seat), None).await?;
+        let backend = Backend::start(Backend::config(dir.path(), std::slice::from_ref(&seat))).await?;
         let http = HttpRelay::start(backend.http(), sights.clone()).await?;
         let here = (seat.call_back, NOTIFY_PORT).into();
         let udp = UdpRelay::start(here, (seat.listens, NOTIFY_PORT).into(), 0, sights).await;

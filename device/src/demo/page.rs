@@ -21,13 +21,15 @@ pub struct Page {
     origin: Instant,
 }
 
-impl Page {
+impl Default for Page {
     /// A page whose times begin now.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self { colour, origin: Instant::now() }
     }
+}
 
+impl Page {
     /// Times begin at `origin` from here on.
     pub fn begin(&mut self, origin: Instant) {
         self.origin = origin;

@@ -249,13 +249,19 @@ impl Load {
         let bar = self.bar("park", all);
         let parked = self.fleet.park(began + PARK_MAX, |parked| bar.set_position(parked)).await;
         bar.finish_and_clear();
-        ensure!(parked == all, "only {parked} of {all} devices wait");
+        ensure!(parked == all, "only {parked} of {all} devices wait; {}", self.disturbances());
         let last: Vec<usize> = (all.saturating_sub(SENTINELS)..all).collect();
         let woken = self.wake_each("park", &last, SENTINELS).await?;
-        ensure!(woken.unanswered == 0, "{} of the last Pings were not answered", woken.unanswered);
+        let late = woken.unanswered;
+        ensure!(late == 0, "{late} of the last Pings were not answered; {}", self.disturbances());
         let took = began.elapsed();
         self.fleet.park(Instant::now() + PARK_MAX, |_| {}).await;
         Ok(Report { phase: "park", changes: all, took_secs: took.as_secs_f64(), ..Report::default() })
+    }
+
+    fn disturbances(&self) -> String {
+        let count = self.fleet.board.disturbances.load(Ordering::Relaxed);
+        format!("{count} requests were refused or lost (a user's devices and Pings per minute are bounded)")
     }
 
     async fn idle(&self, secs: u64) -> Report {
@@ -381,7 +387,7 @@ impl Load {
                     return Ok(device);
                 }
             }
-            ensure!(Instant::now() < patience, "no device waits");
+            ensure!(Instant::now() < patience, "no device waits; {}", self.disturbances());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -1,0 +1,13 @@
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! The whole system on loopback: real front and back ends, real sockets, a real store; phones and an MTA.
+//!
+//! What these tests show is that nothing is lost, whatever becomes of datagrams, servers and networks.
+
+mod flow;
+mod loss;
+mod moves;
+mod process;
+mod quiet;
+mod restart;
+mod stage;
