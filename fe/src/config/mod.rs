@@ -3,18 +3,15 @@
 //! Settings keep the names an Exchange administrator knows, all in seconds. Unknown keys are
 //! mistakes. [`TEMPLATE`] is the commented file of defaults that `--print-config` writes.
 
-mod reader;
-
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use directpush_common::config::{Mistake, Mistakes};
+use directpush_common::config::{Origin, Section};
 use directpush_common::push::heartbeat::{
     HEARTBEAT_SECS_CAP, HeartbeatLimits, MAX_HEARTBEAT_SECS, MIN_HEARTBEAT_SECS,
 };
-
-pub use reader::{Mistake, Mistakes};
-use reader::{Origin, Section};
 
 /// The commented defaults.
 pub const TEMPLATE: &str = include_str!("fe.toml");
