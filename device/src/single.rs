@@ -21,14 +21,14 @@ use crate::{
 /// `directpush device`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
-    /// The server: http://host[:port]
+    /// The server, as `http://host[:port]`
     #[arg(long)]
     server: String,
     /// User name; the password is taken from DIRECTPUSH_PASSWORD, else asked for on the terminal or read as one line
     /// from standard input
     #[arg(long)]
     user: String,
-    /// How it finds its heartbeat: windows-mobile, android, old-android or fixed:<seconds>
+    /// How it finds its heartbeat: windows-mobile, android, old-android or `fixed:SECONDS`
     #[arg(long, default_value = "windows-mobile")]
     strategy: Kind,
     /// The best protocol version it speaks: 2.5, 12.0, 12.1, 14.0 or 14.1 [default: the strategy's]

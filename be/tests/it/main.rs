@@ -1,5 +1,6 @@
 //! The back end from outside: a real one on loopback, port 0, with sled in a temporary directory.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
 mod client;

@@ -1,5 +1,6 @@
 //! The front end against a small fake back end: what goes over both wires, and in which order.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod access_log;
