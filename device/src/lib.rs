@@ -13,3 +13,6 @@ pub mod pair;
 pub mod relay;
 pub mod reporter;
 pub mod single;
+
+#[cfg(test)]
+mod world;

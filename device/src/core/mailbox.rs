@@ -130,9 +130,9 @@ impl Mailbox {
         let Some(known) = self.folders.get_mut(folder.as_str()) else { return Vec::new() };
         let begun = &*known.sync_key == "0";
         known.sync_key = sync_key.into();
+        known.confirm(uploaded);
         // The answer to key 0 carries no items: the first real Sync follows.
-        known.stale = more_available || begun;
-        known.uploads.drain(..uploaded.min(known.uploads.len()));
+        known.stale |= more_available || begun;
         let mut news = Vec::new();
         for command in commands {
             let folder = folder.clone();
@@ -146,8 +146,11 @@ impl Mailbox {
                     });
                 }
                 ServerCommand::Change { server_id, data } => {
-                    known.items.entry(server_id.as_str().into()).or_default().change(&data);
-                    news.push(News::Changed { folder, item: server_id });
+                    // What the device does not hold it may just have deleted; it does not come back by a flag.
+                    if let Some(held) = known.items.get_mut(server_id.as_str()) {
+                        held.change(&data);
+                        news.push(News::Changed { folder, item: server_id });
+                    }
                 }
                 ServerCommand::Delete { server_id } | ServerCommand::SoftDelete { server_id } => {
                     if known.items.remove(server_id.as_str()).is_some() {
@@ -164,6 +167,7 @@ impl Mailbox {
                 news.push(News::Removed { folder: folder.clone(), item: server_id });
             }
         }
+        known.edit_again();
         news
     }
 
@@ -196,6 +200,31 @@ impl Mailbox {
             known.items.clear();
             known.uploads.clear();
             known.stale = true;
+        }
+    }
+}
+
+impl Collection {
+    /// The first `uploaded` of its own changes are on the server. Those made since make the next Sync.
+    pub(super) fn confirm(&mut self, uploaded: usize) {
+        self.uploads.drain(..uploaded.min(self.uploads.len()));
+        self.stale = !self.uploads.is_empty();
+    }
+
+    /// What the user changed since the request went out is newer than what the answer says.
+    fn edit_again(&mut self) {
+        for upload in &self.uploads {
+            match upload {
+                SyncCommand::Change { server_id, data } => {
+                    if let Some(held) = self.items.get_mut(server_id.as_str()) {
+                        held.change(data);
+                    }
+                }
+                SyncCommand::Delete { server_id } => {
+                    self.items.remove(server_id.as_str());
+                }
+                SyncCommand::Add { .. } | SyncCommand::Fetch { .. } => {}
+            }
         }
     }
 }

@@ -220,6 +220,8 @@ impl Phone {
                 if same && self.profile.strategy.sends_empty_pings() {
                     Vec::new()
                 } else {
+                    // Until this one is answered nobody knows which of the two the server keeps.
+                    self.cached = None;
                     PingRequest { heartbeat: Some(i64::from(*secs)), folders: Some(folders) }.encode()
                 }
             }

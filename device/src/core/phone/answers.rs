@@ -134,8 +134,7 @@ impl Phone {
                 && let Some(known) = self.mailbox.folders.get_mut(folder.as_str())
             {
                 let uploaded = outstanding.uploaded.get(n).copied().unwrap_or_default();
-                known.uploads.drain(..uploaded.min(known.uploads.len()));
-                known.stale = false;
+                known.confirm(uploaded);
             }
         }
         for collection in collections {
