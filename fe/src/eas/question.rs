@@ -61,7 +61,8 @@ pub async fn parameters(
         PingBody::Full(asked) => (asked.heartbeat, asked.folders),
     };
     let cached = stored.autd.as_ref();
-    let heartbeat = asked_secs.or(cached.map(|autd| i64::from(autd.heartbeat_secs)));
+    let heartbeat =
+        asked_secs.or(cached.map(|autd| i64::from(autd.heartbeat_secs)).filter(|secs| *secs != 0));
     let folders = match asked_folders {
         Some(folders) => match autd_folders(&folders) {
             Some(folders) => Some(folders),
@@ -69,8 +70,12 @@ pub async fn parameters(
         },
         None => cached.map(|autd| autd.folders.clone()),
     };
-    let (Some(heartbeat), Some(folders)) = (heartbeat, folders.filter(|folders| !folders.is_empty())) else {
-        return Ok(Err(PingResponse::MissingParameters));
+    let (heartbeat, folders) = match (heartbeat, folders.filter(|folders| !folders.is_empty())) {
+        (Some(heartbeat), Some(folders)) => (heartbeat, folders),
+        (heartbeat, folders) => {
+            keep_half(request, &stored, heartbeat, folders).await?;
+            return Ok(Err(PingResponse::MissingParameters));
+        }
     };
     let heartbeat_secs = match request.front.config.heartbeat.grant(heartbeat) {
         Ok(granted) => granted,
@@ -96,6 +101,27 @@ pub async fn parameters(
         remembered = known.watches.as_ref().is_some_and(|watches| lists(watches, &autd.folders));
     }
     Ok(Ok(Parameters { autd, fresh, remembered }))
+}
+
+/// Keeps the half that a device sent, so that the other half alone completes it: each must be sent at least once
+/// ([MS-ASCMD] test cases R4240 and R4241). In AutdState.xml an interval of 0 and an empty list are what is missing.
+async fn keep_half(
+    request: &Request,
+    stored: &Stored,
+    heartbeat: Option<i64>,
+    folders: Option<Vec<AutdFolder>>,
+) -> Result<()> {
+    let config = &request.front.config;
+    let heartbeat_secs = heartbeat.and_then(|secs| config.heartbeat.grant(secs).ok()).unwrap_or(0);
+    let folders = folders.filter(|folders| folders.len() <= config.max_folders as usize).unwrap_or_default();
+    let half = AutdState { heartbeat_secs, folders };
+    let nothing = half.heartbeat_secs == 0 && half.folders.is_empty();
+    if !nothing && stored.autd.as_ref() != Some(&half) {
+        put(request, &half).await?;
+        // The folders of what is remembered are those of the last whole question.
+        request.device.known.lock().autd = None;
+    }
+    Ok(())
 }
 
 struct Stored {

@@ -94,8 +94,13 @@ async fn parameters_that_are_missing_are_status_3() {
     world.prepare(PHONE, 1).await;
     assert_eq!(world.ping_raw(PHONE, Vec::new()).await, PingResponse::MissingParameters);
     assert_eq!(world.ping(PHONE, None, &[1]).await, PingResponse::MissingParameters);
-    assert_eq!(world.ping(PHONE, Some(10), &[]).await, PingResponse::MissingParameters);
-    assert!(world.fake.requests().iter().all(|request| !request.starts_with("PUT")));
+    let other = Phone { id: "B", ..PHONE };
+    world.prepare(other, 1).await;
+    assert_eq!(world.ping(other, Some(1), &[]).await, PingResponse::MissingParameters);
+    // Each half was sent once by now: the other half, and then nothing at all, is enough.
+    assert_eq!(world.ping(PHONE, Some(1), &[]).await, PingResponse::Expired);
+    assert_eq!(world.ping(other, None, &[1]).await, PingResponse::Expired);
+    assert_eq!(world.ping_raw(other, Vec::new()).await, PingResponse::Expired);
 }
 
 #[tokio::test]
