@@ -70,6 +70,7 @@ impl Element {
 /// [`DavError::Xml`] for anything not well-formed, beyond the bounds, or with a DOCTYPE.
 pub fn parse(bytes: &[u8]) -> Result<Element, DavError> {
     let text = std::str::from_utf8(bytes).map_err(|_| DavError::Xml("not UTF-8".into()))?;
+    legal(text)?;
     let mut reader = NsReader::from_str(text.trim_start_matches('\u{feff}'));
     let mut open: Vec<Element> = Vec::new();
     let mut nodes = 0;
@@ -110,6 +111,7 @@ pub fn parse(bytes: &[u8]) -> Result<Element, DavError> {
                         other => return Err(DavError::Xml(format!("unknown entity {other:?}"))),
                     },
                 };
+                legal(&resolved)?;
                 push_text(&mut open, &resolved)?;
             }
             Event::DocType(_) => return Err(DavError::Xml("a DOCTYPE is refused".into())),
@@ -135,11 +137,21 @@ pub fn escape(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&apos;"),
             '\t' | '\n' | '\r' => out.push_str(&format!("&#{};", c as u32)),
-            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            _ => out.push(c),
+            _ if is_legal(c) => out.push(c),
+            _ => out.push('\u{fffd}'),
         }
     }
     out
+}
+
+/// Whether XML 1.0 can hold each of these characters (XML 1.0 2.2 Characters).
+fn is_legal(c: char) -> bool {
+    !matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
+fn legal(text: &str) -> Result<(), DavError> {
+    let illegal = text.chars().find(|c| !is_legal(*c));
+    illegal.map_or(Ok(()), |c| Err(DavError::Xml(format!("the character U+{:04X}", c as u32))))
 }
 
 fn bad(error: impl std::fmt::Display) -> DavError {
@@ -162,6 +174,7 @@ fn element(ns: &ResolveResult<'_>, start: &BytesStart<'_>, nodes: &mut usize) ->
             continue;
         }
         let value = quick_xml::escape::unescape(&attribute.value).map_err(bad)?.into_owned();
+        legal(&value)?;
         attributes.push((attribute.key.local_name().as_ref().to_owned(), value));
     }
     if *nodes > NODES_MAX {
@@ -212,6 +225,9 @@ mod tests {
             "text",
             "<p:a/>",
             "<a>&x;</a>",
+            "<a>\u{0}</a>",
+            "<a>&#1;</a>",
+            "<a b=\"&#x1f;\"/>",
             "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
             deep.as_str(),
         ] {
