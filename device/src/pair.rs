@@ -96,6 +96,11 @@ impl Backend {
         Ok(())
     }
 
+    /// Does what an administrator orders.
+    pub async fn order(&self, order: directpush_be::admin::Order) -> directpush_be::admin::Answer {
+        directpush_be::admin::execute(&self.running.server().boxes, order).await
+    }
+
     /// Subscriptions that it holds now.
     pub fn subscriptions(&self) -> usize {
         self.running.server().notifier.counters().0

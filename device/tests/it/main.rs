@@ -8,6 +8,8 @@ mod flow;
 mod loss;
 mod moves;
 mod process;
+mod program;
 mod quiet;
 mod restart;
 mod stage;
+mod status;
