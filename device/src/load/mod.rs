@@ -17,17 +17,16 @@
 pub mod board;
 pub mod fleet;
 pub mod mail;
+mod options;
 pub mod report;
 
 use std::{
-    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
-use clap::ValueEnum;
-use directpush_common::eas::Version;
+pub use self::options::Options;
+use anyhow::{bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
     sync::mpsc,
@@ -36,8 +35,9 @@ use tokio::{
 };
 
 use self::{
-    fleet::{Account, Fashion, Fleet},
+    fleet::{Fashion, Fleet},
     mail::Mailer,
+    options::{Mode, accounts},
     report::{Latency, Report, micros},
 };
 use crate::{http::Server, lmtp::LmtpAddress};
@@ -50,77 +50,6 @@ const PARK_MAX: Duration = Duration::from_mins(2);
 const RATE_CONNECTIONS: usize = 16;
 /// Devices that are woken to see that the last Pings have been taken.
 const SENTINELS: usize = 16;
-
-/// `directpush load`.
-#[derive(clap::Args, Debug)]
-pub struct Options {
-    /// A front end, `http://host:port`; several share the devices
-    #[arg(long, required = true, num_args = 1..)]
-    fe: Vec<String>,
-    /// Where the back end takes LMTP: host:port, or the path of a unix socket
-    #[arg(long = "lmtp", alias = "be-lmtp")]
-    lmtp: LmtpAddress,
-    /// Users by pattern: `load-@bench` means load-0@bench, load-1@bench …; the password comes from DIRECTPUSH_PASSWORD
-    #[arg(long, conflicts_with = "users_file")]
-    users: Option<String>,
-    /// Users by file: a user and the password on each line
-    #[arg(long)]
-    users_file: Option<PathBuf>,
-    #[arg(long, default_value_t = 100)]
-    devices: usize,
-    /// Devices of one user; a message wakes all of them
-    #[arg(long, default_value_t = 1)]
-    devices_per_user: usize,
-    /// Folders that each device watches
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    folders: u8,
-    /// Source addresses, 127.0.0.2 and up; 0 = the system chooses
-    #[arg(long, alias = "source-addresses", default_value_t = 0)]
-    sources: u8,
-    /// Seconds of the devices' heartbeat
-    #[arg(long, default_value_t = 480)]
-    heartbeat: u32,
-    #[arg(long, default_value = "14.1")]
-    protocol: Version,
-    #[arg(long, value_enum, default_value_t = Mode::Wake)]
-    mode: Mode,
-    /// Messages of mode wake
-    #[arg(long, default_value_t = 100)]
-    messages: usize,
-    /// Messages per second of mode wake; without it one at a time
-    #[arg(long)]
-    rate: Option<u32>,
-    /// Seconds of modes idle and deliver
-    #[arg(long, default_value_t = 10)]
-    secs: u32,
-    /// LMTP connections of mode deliver
-    #[arg(long, default_value_t = 64)]
-    connections: usize,
-    /// Reports as lines of JSON, no progress bar
-    #[arg(long)]
-    json: bool,
-    /// Waits for a line on standard input before each phase
-    #[arg(long)]
-    step: bool,
-    /// Takes commands from standard input (see the documentation of `load`)
-    #[arg(long)]
-    steered: bool,
-}
-
-/// What a load does by itself.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Mode {
-    /// Park, then send messages and time them
-    Wake,
-    /// Park, and nothing else: how long it takes
-    Establish,
-    /// Park and wait
-    Idle,
-    /// Messages only
-    Deliver,
-    /// Park, then one message for every device
-    All,
-}
 
 /// Runs the load. Fails when a change was not answered.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -475,30 +404,4 @@ fn summary(
         synced_us: times(|journey| journey.acked, |journey| journey.synced),
         disturbances: 0,
     }
-}
-
-fn accounts(options: &Options, users: usize) -> anyhow::Result<Vec<Account>> {
-    if let Some(path) = &options.users_file {
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let accounts: Vec<Account> = text
-            .lines()
-            .filter_map(|line| line.trim().split_once(char::is_whitespace))
-            .map(|(user, password)| Account { user: user.to_owned(), password: password.trim().to_owned() })
-            .take(users)
-            .collect();
-        ensure!(
-            accounts.len() == users,
-            "{}: {users} users are needed, one with the password per line; there are {}",
-            path.display(),
-            accounts.len()
-        );
-        return Ok(accounts);
-    }
-    let pattern = options.users.as_deref().context("say who the users are: --users or --users-file")?;
-    let (prefix, domain) =
-        pattern.split_once('@').context("--users is a pattern such as load-@example.com")?;
-    let password =
-        std::env::var("DIRECTPUSH_PASSWORD").context("the password is taken from DIRECTPUSH_PASSWORD")?;
-    let account = |n| Account { user: format!("{prefix}{n}@{domain}"), password: password.clone() };
-    Ok((0..users).map(account).collect())
 }
