@@ -8,6 +8,7 @@ use directpush_common::dav::poll::{self, SubscriptionStatus};
 use directpush_common::dav::subscribe::{
     Already, DeviceEvent, LIFETIME_SECS_MAX, Since, Subscribe, Subscribed, format_ids, parse_ids,
 };
+use directpush_common::httpu::SubscriptionId;
 use directpush_common::numbers::Number;
 use directpush_common::push::ledger::{FrontEndNumber, NewSubscription};
 use directpush_common::push::wake::{Wake, wake};
@@ -19,6 +20,7 @@ use super::{InMailbox, not_found};
 use crate::error::Error;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::items::entry;
+use crate::notifier::Notifier;
 
 /// Entries compared at a time, and in all. Beyond, a folder holds nothing young enough to count.
 const PAGE: usize = 256;
@@ -79,15 +81,11 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
             return Err(reply::busy());
         }
     };
-    let compared = compare(&server.boxes, mailbox, &new).await;
-    let (found, hierarchy) = match compared {
-        Ok(compared) => compared,
-        Err(error) => {
-            server.notifier.withdraw(front_end, id);
-            return Err(stale(error));
-        }
-    };
+    // Withdrawn if the comparison fails, and if the asker goes away meanwhile: nobody would know of it.
+    let mut unheard = Unheard { notifier: &server.notifier, id: Some(id) };
+    let (found, hierarchy) = compare(&server.boxes, mailbox, &new).await.map_err(stale)?;
     server.notifier.compared(id, found);
+    unheard.id = None;
     let content_location = folder_url(&at.account.name, &at.state, folder).unwrap_or_default();
     let answer = Subscribed {
         id,
@@ -107,6 +105,20 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
         .to_headers()
         .into_iter()
         .fold(reply, |reply, (name, value)| reply::with_ours(reply, name, &value)))
+}
+
+/// A subscription that its asker does not know of yet.
+struct Unheard<'a> {
+    notifier: &'a Notifier,
+    id: Option<SubscriptionId>,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.notifier.withdraw(id);
+        }
+    }
 }
 
 /// What already counts, and the hierarchy number now.
@@ -133,10 +145,12 @@ async fn newest(boxes: &Mailboxes, new: &NewSubscription) -> Result<Wake, Error>
         }
         seen += items.len();
         match items.last() {
-            Some((last, _)) if found != Wake::Now && items.len() == PAGE && seen < COMPARED_MAX => {
-                before = *last;
-            }
+            Some((last, _)) if found != Wake::Now && items.len() == PAGE => before = *last,
             _ => return Ok(found),
+        }
+        if seen >= COMPARED_MAX {
+            // Too much to look at while a device waits: its Sync finds out, and moves the token.
+            return Ok(Wake::Now);
         }
     }
 }
@@ -151,8 +165,11 @@ async fn log(boxes: &Mailboxes, new: &NewSubscription) -> Result<Wake, Error> {
         }
         seen += entries.len();
         match reached {
-            Some(reached) if found != Wake::Now && more && seen < COMPARED_MAX => since = reached,
+            Some(reached) if found != Wake::Now && more => since = reached,
             _ => return Ok(found),
+        }
+        if seen >= COMPARED_MAX {
+            return Ok(Wake::Now);
         }
     }
 }

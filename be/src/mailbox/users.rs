@@ -131,7 +131,8 @@ impl Users {
 
     fn remember(&self, account: &Arc<Account>) {
         let mut known = self.known.lock();
-        if known.len() < REMEMBERED_MAX {
+        // What was known before is wrong now, whether or not there is room for more.
+        if known.remove(&account.name).is_some() || known.len() < REMEMBERED_MAX {
             let used = self.ticks.load(Ordering::Relaxed);
             known.insert(account.name.clone(), Remembered { account: account.clone(), used });
         }
@@ -206,7 +207,9 @@ impl Mailboxes {
         let _changing = self.users.change().await;
         let now = now_secs();
         let mailbox = random_number()?;
-        let user = User { mailbox, hash, version: 1, push: true, sync: true, disabled: false, created: now };
+        // Random, so that nothing that was proved or minted for a user of this name before counts for this one.
+        let version = u32::try_from(random_number()? & 0x3fff_ffff).unwrap_or(1).max(1);
+        let user = User { mailbox, hash, version, push: true, sync: true, disabled: false, created: now };
         let head = Head {
             installation: self.installation,
             epoch: random_number()?,
@@ -251,6 +254,8 @@ impl Mailboxes {
         }
         user.version += 1;
         let key = keys::user(name.as_str());
+        // A commit whose outcome is unknown must not leave the old account in force.
+        self.users.known.lock().remove(name);
         self.store
             .index
             .commit(Commit::default().expect(key.clone(), Some(old_bytes)).put(key, user.encode()))

@@ -173,9 +173,9 @@ impl Notifier {
         self.with(|ledger, now| ledger.handle_compared(now, id, found));
     }
 
-    /// Takes back a subscription whose comparison failed, and its group with it.
-    pub fn withdraw(&self, front_end: FrontEndNumber, id: SubscriptionId) {
-        self.with(|ledger, now| ledger.handle_unsubscribe(now, front_end, &[id], false));
+    /// Takes back a subscription that was never answered.
+    pub fn withdraw(&self, id: SubscriptionId) {
+        self.with(|ledger, _| ledger.handle_withdrawn(id));
     }
 
     pub fn renew(

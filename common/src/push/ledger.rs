@@ -32,6 +32,8 @@ use crate::{
 const REPEATS_MILLIS: [u64; 3] = [1000, 2000, 6000];
 /// Datagrams of one group during its life, at most; beyond, POLL finds what there is.
 const DATAGRAMS_PER_GROUP_MAX: u8 = 64;
+/// Groups in one answer to POLL by call-back; a front end that gets so many asks again at once.
+pub const POLL_ANSWERS_MAX: usize = 10_000;
 /// The datagrams that may burst to one call-back: two seconds' worth, in microseconds.
 const BUDGET_MICROS: u64 = 2_000_000;
 
@@ -187,12 +189,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger; `seed` only jitters repetitions.
+    /// An empty ledger. `seed`, random for each process, jitters repetitions and sets the first id.
     pub fn new(limits: LedgerLimits, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             limits,
-            rng: fastrand::Rng::with_seed(seed),
-            next_id: 1,
+            // Not 1: a request that names subscriptions of the process before must not mean some of this one's.
+            next_id: rng.u32(1..=u32::MAX),
+            rng,
             groups: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
@@ -273,6 +277,19 @@ impl Ledger {
             group.wait_for_delay(now);
         }
         self.reschedule(slot);
+    }
+
+    /// A subscription that its asker never heard of: it goes, and its group with the last one.
+    pub fn handle_withdrawn(&mut self, id: SubscriptionId) {
+        let Some((slot, n)) = self.find(id) else { return };
+        match self.group(slot) {
+            Some(group) if group.subscriptions.len() > 1 => {
+                let (mailbox, folder) = (group.mailbox, group.subscriptions[n].folder);
+                self.forget_folder(slot, folder);
+                self.by_folder.remove(&(mailbox, folder, slot));
+            }
+            _ => self.remove(slot),
+        }
     }
 
     /// A change of a folder is durable: whoever watches it is told, now or later.
@@ -374,7 +391,12 @@ impl Ledger {
         let count = known.subscriptions;
         let mut answers = Vec::new();
         for group in self.groups.iter().flatten().filter(|group| group.call_back == number) {
-            let told = group.subscriptions.iter().filter(|s| s.level == Wake::Now || group.event.is_some());
+            if answers.len() >= POLL_ANSWERS_MAX {
+                break;
+            }
+            // One is enough: the front end then asks about the whole group.
+            let mut told = group.subscriptions.iter();
+            let told = told.find(|s| s.level == Wake::Now || group.event.is_some());
             answers.extend(told.map(|s| SubscriptionAnswer {
                 id: SubscriptionId(u64::from(s.id)),
                 status: SubscriptionStatus::Changed,

@@ -165,6 +165,27 @@ fn what_the_comparison_found_is_a_level_without_a_datagram() {
 }
 
 #[test]
+fn a_withdrawn_subscription_leaves_the_others_of_its_group() {
+    let mut ledger = ledger();
+    let a = ledger.handle_subscribe(T, &new()).unwrap();
+    let b = ledger.handle_subscribe(T, &NewSubscription { folder: 3, ..new() }).unwrap();
+    ledger.handle_withdrawn(b);
+    assert_eq!((ledger.len(), ledger.by_folder.len()), (1, 1));
+    ledger.handle_change(T, MAILBOX, 3, &delivery(11));
+    assert_eq!(ledger.take_datagrams(), []);
+    ledger.handle_change(T, MAILBOX, INBOX, &delivery(12));
+    assert_eq!(ledger.take_datagrams().len(), 1);
+    ledger.handle_withdrawn(a);
+    assert!(ledger.is_empty() && ledger.by_folder.is_empty() && ledger.due.is_empty());
+}
+
+#[test]
+fn another_process_counts_from_elsewhere() {
+    let first = |seed| Ledger::new(LedgerLimits::default(), seed).handle_subscribe(T, &new()).unwrap().0;
+    assert!(first(1).abs_diff(first(2)) > 10_000, "an old id must not name a new subscription");
+}
+
+#[test]
 fn another_front_end_can_neither_see_nor_end_a_subscription() {
     let mut ledger = ledger();
     let id = ledger.handle_subscribe(T, &new()).unwrap();
