@@ -73,6 +73,10 @@ impl Known {
     /// A Sync response of `folder` went out: the device will know `key`. The collection was read at
     /// device-state number `before` and written at `after`.
     pub fn synced(&mut self, folder: FolderId, key: &KeyState, before: u64, after: u64) {
+        if let Some(rare) = &mut self.rare {
+            rare.unsent.retain(|unsent| *unsent != folder);
+            rare.refusals = 0;
+        }
         if self.state != before || before == 0 {
             self.state = 0;
             return;

@@ -167,6 +167,7 @@ impl RequestLine {
     pub fn names_user(&self, is_same: impl Fn(&str) -> bool) -> bool {
         match &self.user {
             None => true,
+            Some(user) if user.is_empty() => true,
             Some(user) => is_same(user) || (user.contains('+') && is_same(&user.replace('+', " "))),
         }
     }

@@ -212,6 +212,8 @@ impl<'a> SyncPlan<'a> {
         }
         match &entry.kind {
             EntryKind::Gone(_) => Some(PlanCommand::Delete(entry.id)),
+            // Its addition, which was sent, and nothing since.
+            EntryKind::Live(_) if entry.changed == entry.id.0 => None,
             EntryKind::Live(_) => self.passes(entry).then_some(PlanCommand::Change(entry.id)),
         }
     }

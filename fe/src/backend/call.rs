@@ -29,6 +29,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// A request that gets no turn for this long is given up.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Log-ons under way at once.
+const LOGONS_MAX: usize = 32;
 
 /// How to reach one back end.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct Backend {
     settings: Settings,
     client: reqwest::Client,
     slots: Semaphore,
+    /// Log-ons have turns of their own: whoever guesses passwords holds up nobody's mail.
+    logon_slots: Semaphore,
     breaker: Mutex<Breaker>,
     boot: Mutex<Option<Box<str>>>,
     restarted: Notify,
@@ -68,6 +72,8 @@ pub(super) struct Call<'a> {
     pub(super) answer_bytes_max: usize,
     /// Asked even when the back end is protected: the question that finds out whether it is back.
     pub(super) probing: bool,
+    /// A log-on: it may take long on purpose, and says nothing about the back end's health.
+    pub(super) logon: bool,
 }
 
 impl<'a> Call<'a> {
@@ -81,6 +87,7 @@ impl<'a> Call<'a> {
             timeout: None,
             answer_bytes_max: ANSWER_BYTES_MAX,
             probing: false,
+            logon: false,
         }
     }
 }
@@ -131,6 +138,7 @@ impl Backend {
             .build()?;
         Ok(Arc::new(Self {
             slots: Semaphore::new(settings.requests_max),
+            logon_slots: Semaphore::new(LOGONS_MAX),
             client,
             breaker: Mutex::default(),
             boot: Mutex::default(),
@@ -166,9 +174,11 @@ impl Backend {
             return Err(Error::Protected { backend: self.name().to_owned() });
         }
         // Our own queue is not the back end's slowness: its time begins when the request is sent.
-        let Ok(_slot) = timeout(SLOT_WAIT_MAX, self.slots.acquire()).await else {
+        let slots = if call.logon { &self.logon_slots } else { &self.slots };
+        let Ok(_slot) = timeout(SLOT_WAIT_MAX, slots.acquire()).await else {
             return Err(Error::Busy { retry_after_secs: SLOT_WAIT_MAX.as_secs() });
         };
+        let logon = call.logon;
         let user = call.session.map_or("-", |session| session.user.as_str()).to_owned();
         match timeout(call.timeout.unwrap_or(self.settings.timeout), self.send(call)).await {
             Ok(Ok(answer)) => {
@@ -177,6 +187,7 @@ impl Backend {
                 Ok(answer)
             }
             Ok(Err(error)) => Err(error),
+            Err(_) if logon => Err(Error::Busy { retry_after_secs: SLOT_WAIT_MAX.as_secs() }),
             Err(_) => {
                 let protect = self.breaker.lock().handle_timeout(self.now());
                 events::log(&Event::BackendSlow { backend: self.name().to_owned() });

@@ -45,6 +45,7 @@ impl Backend {
         let mut call = Call::new("POST", "/directpush/logon", None);
         call.headers.push(("Content-Type", "application/json".to_owned()));
         call.body = Bytes::from(body);
+        call.logon = true;
         // argon2id and a queue in front of it take their time.
         call.timeout = Some(std::time::Duration::from_secs(15));
         let answer = self.call(call).await?;

@@ -85,7 +85,9 @@ impl Backend {
             call.headers.push((headers::ONLY_IF_CHANGED, "t".to_owned()));
         }
         call.timeout = Some(UNSUBSCRIBE_TIMEOUT);
-        let answer = self.call(call).await?;
+        // The wait for a turn counts too: the device waits behind this.
+        let answer = tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, self.call(call)).await;
+        let answer = answer.unwrap_or(Err(super::Error::Busy { retry_after_secs: 1 }))?;
         match answer.status {
             StatusCode::MULTI_STATUS => Ok(Unsubscribed {
                 answers: poll::read(&answer.body)?,

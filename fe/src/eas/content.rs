@@ -40,8 +40,10 @@ impl Content {
         render: impl FnOnce() -> ApplicationData + Send + 'static,
     ) -> ApplicationData {
         let reference = facts.reference.clone();
+        // A queue is no fault of this message: only the rendering itself has a limit.
+        let place = Arc::clone(&self.places).acquire_owned().await;
         let rendered = timeout(PATIENCE, async {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return None };
+            let Ok(place) = place else { return None };
             let rendering = tokio::task::spawn_blocking(move || {
                 let data = render();
                 drop(place);

@@ -77,29 +77,21 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         return unauthorized();
     };
     credential.login.clone_into(&mut log.user);
-    let received = if parts.method == Method::POST {
-        match body::read(&parts.headers, incoming, COMMAND_BYTES_MAX, front.patience.body).await {
-            Ok(received) => received,
-            Err(status) => return closing(status),
-        }
-    } else {
-        Bytes::new()
+    let (mut session, mut key) = match prove(front, &credential).await {
+        Ok(proof) => proof,
+        Err(refusal) => return refusal,
+    };
+    if parts.method == Method::OPTIONS {
+        return options(front, &session);
+    }
+    // Only who proved a password has a body read.
+    let received = match body::read(&parts.headers, incoming, COMMAND_BYTES_MAX, front.patience.body).await {
+        Ok(received) => received,
+        Err(status) => return closing(status),
     };
     log.received = received.len() as u64;
     // Twice: the second time after a log-on that the back end no longer took.
     for _ in 0..2 {
-        let (session, key) = match front.logons.prove(&credential, &front.backends, front.now()).await {
-            Ok(Proof::Session(session, key)) => (session, key),
-            Ok(Proof::Wrong) => return unauthorized(),
-            Ok(Proof::Disabled) => return plain(StatusCode::FORBIDDEN),
-            Err(error) => {
-                front.backends.at(front.backends.for_login(&credential.login)).complain("log-on", &error);
-                return busy(retry_after(&error));
-            }
-        };
-        if parts.method == Method::OPTIONS {
-            return options(front, &session);
-        }
         let line = match request_line(parts) {
             Ok(line) => line,
             Err(reaction) => return finish(reaction, log),
@@ -111,12 +103,18 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
                 match seat.park(parked).await {}
             }
             Ok(reaction) => {
-                if let Reaction::Body(_, note) | Reaction::Afresh(_, note) = &reaction {
+                if let Reaction::Body(_, note) | Reaction::Afresh(_, note, _) = &reaction {
                     log.query = Some(log_query(&session, &line, note));
                 }
                 return finish(reaction, log);
             }
-            Err(backend::Error::Credential) => front.logons.forget(key),
+            Err(backend::Error::Credential) => {
+                front.logons.forget(key);
+                (session, key) = match prove(front, &credential).await {
+                    Ok(proof) => proof,
+                    Err(refusal) => return refusal,
+                };
+            }
             Err(error) => {
                 front.backends.of(&session).complain(line.command.name(), &error);
                 if error.status() == Some(StatusCode::INSUFFICIENT_STORAGE) {
@@ -128,6 +126,19 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         }
     }
     unauthorized()
+}
+
+/// The session behind a credential, and under which key it is remembered; else what is answered.
+async fn prove(front: &Front, credential: &Credential) -> Result<(Arc<Session>, crate::auth::Key), Response> {
+    match front.logons.prove(credential, &front.backends, front.now()).await {
+        Ok(Proof::Session(session, key)) => Ok((session, key)),
+        Ok(Proof::Wrong) => Err(unauthorized()),
+        Ok(Proof::Disabled) => Err(plain(StatusCode::FORBIDDEN)),
+        Err(error) => {
+            front.backends.at(front.backends.for_login(&credential.login)).complain("log-on", &error);
+            Err(busy(retry_after(&error)))
+        }
+    }
 }
 
 /// The query as the log shows it.
@@ -198,12 +209,12 @@ fn finish(reaction: Reaction, log: &mut Log) -> Response {
             log.sent = body.len() as u64;
             wbxml(body)
         }
-        Reaction::Afresh(body, _) => {
+        Reaction::Afresh(body, _, commands) => {
             log.sent = body.len() as u64;
             let mut response = wbxml(body);
             let headers = response.headers_mut();
             headers.insert("MS-ASProtocolVersions", HeaderValue::from_static(version::OFFERED_LIST));
-            headers.insert("MS-ASProtocolCommands", HeaderValue::from_static(command::IMPLEMENTED_LIST));
+            headers.insert("MS-ASProtocolCommands", HeaderValue::from_static(commands));
             headers.insert("X-MS-RP", HeaderValue::from_static(version::OFFERED_LIST));
             response
         }
@@ -214,9 +225,14 @@ fn finish(reaction: Reaction, log: &mut Log) -> Response {
     }
 }
 
-fn options(front: &Front, session: &Session) -> Response {
+/// The commands that this user is told of: without Ping where push is off.
+pub fn commands(front: &Front, session: &Session) -> &'static str {
     let push = front.config.direct_push && session.push;
-    let commands = if push { command::IMPLEMENTED_LIST } else { command::IMPLEMENTED_LIST_WITHOUT_PUSH };
+    if push { command::IMPLEMENTED_LIST } else { command::IMPLEMENTED_LIST_WITHOUT_PUSH }
+}
+
+fn options(front: &Front, session: &Session) -> Response {
+    let commands = commands(front, session);
     let mut response = plain(StatusCode::OK);
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static("OPTIONS,POST"));

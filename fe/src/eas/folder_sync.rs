@@ -55,7 +55,8 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         after.key
     );
     let body = FolderSyncResponse::Changes(changes).encode();
-    Ok(if key == 0 { Reaction::Afresh(body, note) } else { Reaction::Body(body, note) })
+    let commands = super::dispatch::commands(&request.front, &request.session);
+    Ok(if key == 0 { Reaction::Afresh(body, note, commands) } else { Reaction::Body(body, note) })
 }
 
 fn failed(status: FolderSyncStatus) -> Reaction {

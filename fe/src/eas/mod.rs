@@ -67,8 +67,9 @@ impl Request {
 pub enum Reaction {
     /// 200 with this body, perhaps empty, and what the log says of it.
     Body(Vec<u8>, String),
-    /// 200 with a body to a device that starts over: with the headers that tell it what we speak.
-    Afresh(Vec<u8>, String),
+    /// 200 with a body to a device that starts over: with the headers that tell it what we speak: these
+    /// commands.
+    Afresh(Vec<u8>, String, &'static str),
     /// Only a status.
     Http(StatusCode),
     /// 503 and `Retry-After`.

@@ -160,7 +160,8 @@ fn answer(request: &Request, outcome: &PingOutcome, watches: &Watches, heartbeat
                     request.device.known.lock().state = 0;
                     guarded(request, body, note)
                 }
-                _ => Reaction::Body(body, note),
+                // A Sync in between makes it a fresh start.
+                _ => guarded(request, body, note),
             }
         }
         None => Reaction::Busy(retry_after_secs(outcome)),

@@ -64,7 +64,7 @@ fn answer(response: &ProvisionResponse) -> Reaction {
 
 /// The first phase: the policy under a temporary key.
 fn offer(request: &Request, policy_type: PolicyType, state: &mut ProvisionState) -> PolicyResponse {
-    if let PolicyType::Other(_) = policy_type {
+    if policy_type != PolicyType::of(request.line.version) {
         return PolicyResponse { policy_type, status: PolicyStatus::UnknownType, key: None, data: None };
     }
     // Never 0: an early iPhone takes that for no key at all.
@@ -82,8 +82,9 @@ fn acknowledge(policy_type: PolicyType, key: Option<u32>, state: &mut ProvisionS
     if key.is_none_or(|key| key == 0 || key != state.pending_key) {
         return PolicyResponse { policy_type, status: PolicyStatus::WrongKey, key: None, data: None };
     }
-    state.pending_key = 0;
-    state.policy_key = fastrand::u32(1..=u32::MAX);
+    // The same for the same temporary key: a device that missed the answer acknowledges again.
+    state.policy_key = state.pending_key.rotate_left(16) ^ 1;
+    state.policy_key = state.policy_key.max(1);
     PolicyResponse { policy_type, status: PolicyStatus::Success, key: Some(state.policy_key), data: None }
 }
 

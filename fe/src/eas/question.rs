@@ -99,6 +99,9 @@ pub async fn parameters(
         }
         fresh = written;
         remembered = known.watches.as_ref().is_some_and(|watches| lists(watches, &autd.folders));
+        if !remembered {
+            known.watches = None;
+        }
     }
     Ok(Ok(Parameters { autd, fresh, remembered }))
 }
@@ -166,6 +169,10 @@ async fn stored(request: &Request) -> Result<Stored> {
             known.autd = autd.as_ref().map(|autd| (tag, autd.heartbeat_secs));
             let list = autd.as_ref().zip(known.watches.as_ref());
             let remembered = list.is_some_and(|(autd, watches)| lists(watches, &autd.folders));
+            // A 304 says that the file is as remembered, so the list must be the file's.
+            if !remembered {
+                known.watches = None;
+            }
             Stored { autd, fresh, remembered }
         }
     })

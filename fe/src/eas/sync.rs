@@ -58,7 +58,7 @@ pub async fn run(request: &Request) -> Result<Reaction> {
             Synced::Nothing(response) if version.has_hanging_sync() => drop(response),
             Synced::Nothing(response) => responses.push(response),
             Synced::Something(response, folder) => {
-                window = window.saturating_sub(response.commands.len()).max(1);
+                window = window.saturating_sub(response.commands.len());
                 told.extend(folder);
                 responses.push(response);
             }

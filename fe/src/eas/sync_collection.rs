@@ -16,7 +16,7 @@ use directpush_common::eas::sync::{
 };
 use directpush_common::names::{FolderId, ItemId};
 use directpush_common::numbers::Number;
-use directpush_common::sync::plan::{PlanCommand, SyncPlan};
+use directpush_common::sync::plan::{PlanCommand, Planned, SyncPlan};
 use directpush_common::sync::state::{CollectionState, KeyState, Resume};
 
 use super::options::Kept;
@@ -109,6 +109,12 @@ impl Turn<'_> {
     async fn begin(&self, loaded: &Loaded<CollectionState>) -> Result<Synced> {
         let kept = Kept::default().updated(&self.collection.options);
         let before = loaded.value.clone().unwrap_or_default();
+        // Some phones send their first Sync twice: the key they got is the key they get.
+        let current = &before.current;
+        let unused = current.key != 0 && current.base.is_none() && current.walk.is_none();
+        if unused && before.previous.is_none() && current.options == kept.to_text() {
+            return Ok(Synced::Something(self.response(current.key, SyncStatus::Success), None));
+        }
         let state = before.started_over(kept.filter, self.floor(&kept), kept.to_text());
         if !self.save(loaded, &state).await? {
             return Ok(self.retry());
@@ -128,8 +134,15 @@ impl Turn<'_> {
         if SyncPlan::must_start_over(&from, kept.filter) {
             return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey));
         }
+        if self.collection.commands.len() > DEVICE_COMMANDS_MAX {
+            return Ok(refused(self.collection, &self.collection.sync_key, SyncStatus::ProtocolError));
+        }
         let responses = self.apply_commands(&kept).await?;
-        let news = if self.collection.wants_changes() {
+        let wanted = self.collection.wants_changes(self.request.line.version);
+        let news = if wanted && room == 0 {
+            // The request's window is used up: the device asks again.
+            News { commands: Vec::new(), next: from.clone(), more: true }
+        } else if wanted {
             match self.news(from.clone(), &kept, room).await? {
                 Some(news) => news,
                 None => return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey)),
@@ -138,7 +151,9 @@ impl Turn<'_> {
             News { commands: Vec::new(), next: from.clone(), more: false }
         };
         let mut next = news.next;
-        next.options = kept.to_text();
+        if wanted {
+            next.options = kept.to_text();
+        }
         let quiet =
             news.commands.is_empty() && !news.more && self.collection.commands.is_empty() && !replayed;
         let after = if quiet { state.advanced(next) } else { CollectionState::answered(from, next) };
@@ -188,25 +203,21 @@ impl Turn<'_> {
             Some(0) => WINDOW_MAX,
             Some(size) => (size as usize).min(WINDOW_MAX),
         };
-        let window = window.min(room).max(1);
+        let window = window.min(room);
         let (mut state, mut commands, mut bytes, mut barren) = (from, Vec::new(), 0, 0);
         loop {
-            let batch = BATCH.min(window - commands.len());
-            let mut plan =
-                SyncPlan::new(&self.request.device.key, state, batch, kept.filter, self.floor(kept));
-            let mut live = HashMap::new();
-            while let Some(wanted) = plan.wants() {
-                let items =
-                    self.request.backend().items(&self.request.session, self.folder.id, wanted).await?;
-                let Some(items) = items else { return Ok(None) };
-                plan.handle_items(&items);
-                for entry in items.entries {
-                    if let EntryKind::Live(found) = entry.kind {
-                        live.insert(entry.id, found);
-                    }
+            let mut batch = BATCH.min(window - commands.len());
+            let (planned, live) = loop {
+                let Some((planned, live)) = self.plan(state.clone(), batch, kept).await? else {
+                    return Ok(None);
+                };
+                // What would not fit into the response is planned anew, before anything is fetched.
+                let fits = how_many_fit(&planned.commands, &live, RESPONSE_BYTES_MAX.saturating_sub(bytes));
+                if fits >= planned.commands.len() || batch == 1 {
+                    break (planned, live);
                 }
-            }
-            let planned = plan.finish();
+                batch = fits.max(1);
+            };
             barren = if planned.commands.is_empty() { barren + 1 } else { 0 };
             for command in planned.commands {
                 let (command, size) = self.command(command, &live, kept).await?;
@@ -219,6 +230,28 @@ impl Turn<'_> {
                 return Ok(Some(News { commands, next: state, more: planned.more }));
             }
         }
+    }
+
+    /// One plan of at most `batch` commands, and the live items its reports spoke of. `None`: the token is no longer good.
+    async fn plan(
+        &self,
+        state: KeyState,
+        batch: usize,
+        kept: &Kept,
+    ) -> Result<Option<(Planned, HashMap<ItemId, Live>)>> {
+        let mut plan = SyncPlan::new(&self.request.device.key, state, batch, kept.filter, self.floor(kept));
+        let mut live = HashMap::new();
+        while let Some(wanted) = plan.wants() {
+            let items = self.request.backend().items(&self.request.session, self.folder.id, wanted).await?;
+            let Some(items) = items else { return Ok(None) };
+            plan.handle_items(&items);
+            for entry in items.entries {
+                if let EntryKind::Live(found) = entry.kind {
+                    live.insert(entry.id, found);
+                }
+            }
+        }
+        Ok(Some((plan.finish(), live)))
     }
 
     /// A collection of another class than mail: what is there counts as known.
@@ -292,7 +325,7 @@ impl Turn<'_> {
     /// The device's own changes. What is answered: every Add and Fetch, and what failed of the rest.
     async fn apply_commands(&self, kept: &Kept) -> Result<Vec<CommandResponse>> {
         let mut responses = Vec::new();
-        for command in self.collection.commands.iter().take(DEVICE_COMMANDS_MAX) {
+        for command in &self.collection.commands {
             match command {
                 SyncCommand::Add { client_id, .. } => responses.push(CommandResponse::Add {
                     client_id: client_id.clone(),
@@ -326,7 +359,8 @@ impl Turn<'_> {
         Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
     }
 
-    /// Into Deleted Items, unless the device wants it gone or it lies there already.
+    /// Into Deleted Items, unless the device wants it gone or it lies there already. The device knows that the
+    /// item left this folder, but not what it is called there: that comes with the next Sync of Deleted Items.
     async fn delete(&self, server_id: &str) -> Result<SyncStatus> {
         let Some(place) = self.item_of(server_id) else { return Ok(SyncStatus::ObjectNotFound) };
         let (backend, session, device) =
@@ -335,7 +369,7 @@ impl Turn<'_> {
         let bin =
             bin.filter(|bin| self.collection.deletes_as_moves != Some(false) && bin.id != self.folder.id);
         let found = match bin {
-            Some(bin) => backend.item_move(session, device, place, bin.id, Cause::Sync).await?.is_some(),
+            Some(bin) => backend.item_move(session, device, place, bin.id, Cause::Move).await?.is_some(),
             None => backend.item_delete(session, device, place).await?,
         };
         Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
@@ -368,6 +402,24 @@ impl Turn<'_> {
             EntryKind::Gone(_) => None,
         }))
     }
+}
+
+/// How many of the commands fit into `room` bytes, going by the sizes of the messages as stored: no body form is
+/// larger, but for the few bytes of its encoding.
+fn how_many_fit(commands: &[PlanCommand], live: &HashMap<ItemId, Live>, room: usize) -> usize {
+    let mut left = room as u64;
+    commands
+        .iter()
+        .take_while(|command| {
+            let size = match command {
+                PlanCommand::Add(item) => live.get(item).map_or(0, |found| found.size),
+                _ => 0,
+            };
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        })
+        .count()
 }
 
 /// About how many bytes an element takes on the wire.

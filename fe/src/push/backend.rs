@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use directpush_common::push::ledger::POLL_ANSWERS_MAX;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -46,7 +47,7 @@ async fn poll_forever(engine: &Engine, index: u16) {
             rearm(engine, index);
             mismatches = 0;
         }
-        let soon = mismatches > 0 || polled == Poll::Failed;
+        let soon = mismatches > 0 || matches!(polled, Poll::Failed | Poll::More);
         let pause = if soon { Duration::from_secs(2).min(interval) } else { interval };
         sleep(POLL_APART.min(interval)).await;
         let _ = timeout(pause.saturating_sub(POLL_APART), engine.flow(index).poke.notified()).await;
@@ -59,6 +60,8 @@ enum Poll {
     /// The back end has fewer subscriptions of ours than we know of.
     Fewer,
     Failed,
+    /// The answer was full: there is more.
+    More,
 }
 
 async fn poll(engine: &Engine, index: u16) -> Poll {
@@ -83,6 +86,7 @@ async fn poll(engine: &Engine, index: u16) -> Poll {
             }
             let gone = leaving + flow.left.load(Ordering::Relaxed).saturating_sub(left);
             match polled.count {
+                _ if polled.answers.len() >= POLL_ANSWERS_MAX => Poll::More,
                 Some(count) if count + gone < known => Poll::Fewer,
                 _ => Poll::Fine,
             }

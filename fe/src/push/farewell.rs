@@ -42,18 +42,19 @@ pub async fn run(engine: Arc<Engine>, mut queue: mpsc::UnboundedReceiver<Farewel
                 None => return,
             },
         };
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let engine = Arc::clone(&engine);
+        let (engine, slots) = (Arc::clone(&engine), Arc::clone(&slots));
         tokio::spawn(async move {
-            say(&engine, farewell).await;
-            drop(slot);
+            // Those that wait first do not hold up those that need not.
+            sleep(farewell.after).await;
+            if let Ok(_slot) = slots.acquire().await {
+                say(&engine, farewell).await;
+            }
         });
     }
 }
 
 async fn say(engine: &Engine, farewell: Farewell) {
-    let Farewell { session, ids, after } = farewell;
-    sleep(after).await;
+    let Farewell { session, ids, .. } = farewell;
     for _ in 0..TRIES {
         match engine.backends.of(&session).unsubscribe(&session, ids.iter().copied(), false).await {
             Err(error) if error.is_silence() => sleep(RETRY).await,

@@ -419,3 +419,19 @@ async fn a_sync_answer_that_could_not_be_written_is_told_of_once() {
     assert_eq!(world.ping(PHONE, Some(1), &[1]).await, changed(&[1]));
     assert_eq!(world.ping(PHONE, Some(1), &[1]).await, PingResponse::Expired);
 }
+
+/// AutdState.xml was written, but the Ping did not come to watch its folders: the next empty Ping means the file, not
+/// what was watched before.
+#[tokio::test]
+async fn an_empty_ping_watches_what_the_last_full_one_asked_even_if_that_one_failed() {
+    let world = World::start().await;
+    world.prepare(PHONE, 1).await;
+    assert_eq!(world.ping(PHONE, Some(1), &[1]).await, PingResponse::Expired);
+    world.fake.mailbox.lock().hierarchy += 1;
+    assert_eq!(world.ping(PHONE, Some(1), &[1, 3]).await, PingResponse::FolderSyncRequired);
+    world.folder_sync(PHONE, "0").await;
+    world.fake.requests();
+    assert_ne!(world.ping_raw(PHONE, Vec::new()).await, PingResponse::MissingParameters);
+    let asked = world.fake.requests();
+    assert!(asked.iter().any(|request| request == "SUBSCRIBE Calendar"), "{asked:?}");
+}

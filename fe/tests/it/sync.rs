@@ -200,3 +200,27 @@ async fn a_message_that_is_no_message_does_not_block_the_folder() {
     world.fake.deliver(1, MAIL).await;
     assert_eq!(world.ping(PHONE, Some(600), &[1]).await, changed(&[1]));
 }
+
+#[tokio::test]
+async fn more_changes_than_a_request_may_carry_are_refused_not_dropped() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    let mut asked = collection(PHONE, 1, &key);
+    asked.commands = (0..201).map(|n| SyncCommand::Delete { server_id: format!("1:{n}") }).collect();
+    let refused = one(&world, PHONE, asked).await;
+    assert_eq!((refused.status, refused.sync_key), (SyncStatus::ProtocolError, key));
+}
+
+#[tokio::test]
+async fn a_first_sync_sent_twice_gets_the_same_key_twice() {
+    let world = World::start().await;
+    world.folder_sync(PHONE, "0").await;
+    world.fake.deliver(1, MAIL).await;
+    let first = one(&world, PHONE, collection(PHONE, 1, "0")).await;
+    let second = one(&world, PHONE, collection(PHONE, 1, "0")).await;
+    assert_eq!(second.sync_key, first.sync_key);
+    let synced = one(&world, PHONE, collection(PHONE, 1, &first.sync_key)).await;
+    assert_eq!(synced.commands.len(), 1);
+    let over = one(&world, PHONE, collection(PHONE, 1, "0")).await;
+    assert_ne!(over.sync_key, first.sync_key, "a key that was used does not come again");
+}

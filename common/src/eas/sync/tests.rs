@@ -97,13 +97,17 @@ fn get_changes_absent_empty_and_no() {
         });
         let Ok(SyncBody::Full(mut request)) = decode(&body) else { panic!("readable") };
         let collection = request.collections.remove(0);
-        (collection.get_changes, collection.wants_changes())
+        (
+            collection.get_changes,
+            collection.wants_changes(Version::V12_1),
+            collection.wants_changes(Version::V2_5),
+        )
     };
-    assert_eq!(with("7", &|_| {}), (None, true));
-    assert_eq!(with("0", &|_| {}), (None, false));
-    assert_eq!(with("7", &|writer| writer.empty(air_sync::GET_CHANGES)), (Some(true), true));
-    assert_eq!(with("7", &|writer| writer.number(air_sync::GET_CHANGES, 1)), (Some(true), true));
-    assert_eq!(with("7", &|writer| writer.number(air_sync::GET_CHANGES, 0)), (Some(false), false));
+    assert_eq!(with("7", &|_| {}), (None, true, true));
+    assert_eq!(with("0", &|_| {}), (None, false, false));
+    assert_eq!(with("7", &|writer| writer.empty(air_sync::GET_CHANGES)), (Some(true), true, true));
+    assert_eq!(with("7", &|writer| writer.number(air_sync::GET_CHANGES, 1)), (Some(true), true, true));
+    assert_eq!(with("7", &|writer| writer.number(air_sync::GET_CHANGES, 0)), (Some(false), false, false));
 }
 
 #[test]
