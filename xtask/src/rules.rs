@@ -27,6 +27,7 @@ pub(crate) const ALL: &[Rule] = &[
     Rule { name: "every file says what it is", check: file_headers },
     Rule { name: "sled stays in be/src/store", check: sled_stays_home },
     Rule { name: "dependencies give a reason", check: dependency_reasons },
+    Rule { name: "tests named in the docs exist", check: named_tests },
 ];
 
 /// The tracked files, by path from the root; those that are not text are left out.
@@ -281,6 +282,24 @@ fn dependency_reasons(repository: &Repository) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// docs/requirements.md names the test behind each requirement: a path in backquotes, then a function in backquotes.
+fn named_tests(repository: &Repository) -> Vec<String> {
+    const DOCUMENT: &str = "docs/requirements.md";
+    let Some(text) = repository.text(DOCUMENT) else { return vec![format!("{DOCUMENT} is missing")] };
+    let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    quoted
+        .windows(2)
+        .filter(|pair| {
+            Path::new(pair[0]).extension().is_some_and(|end| end == "rs") && !pair[1].contains('.')
+        })
+        .filter(|pair| {
+            let source = repository.text(pair[0]).unwrap_or_default();
+            !source.contains(&format!("fn {}(", pair[1]))
+        })
+        .map(|pair| format!("{DOCUMENT}: {} has no test {}", pair[0], pair[1]))
+        .collect()
 }
 
 #[cfg(test)]

@@ -191,7 +191,8 @@ impl SyncCollection {
     /// Whether the server's changes are wanted: not with key 0; else what GetChanges says. Without it the answer is yes,
     /// but devices of 2.5 and 12.0 leave it out when they only upload or fetch (AOSP).
     pub fn wants_changes(&self, version: Version) -> bool {
-        self.sync_key != "0" && self.get_changes.unwrap_or(version.has_hanging_sync() || self.commands.is_empty())
+        self.sync_key != "0"
+            && self.get_changes.unwrap_or(version.has_hanging_sync() || self.commands.is_empty())
     }
 
     fn write(&self, writer: &mut Writer, version: Version) {
