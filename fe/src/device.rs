@@ -24,7 +24,7 @@ const DEVICES_MAX: usize = 200_000;
 /// One device of one user.
 pub struct Device {
     /// Its name.
-    pub key: Arc<DeviceKey>,
+    pub key: DeviceKey,
     /// A keyed hash of user and device, by which the push engine knows it.
     pub hash: u64,
     /// What is remembered.
@@ -121,14 +121,14 @@ impl Devices {
         if let Some(device) = table.old.remove(&hash) {
             table.young.insert(hash, device);
         }
-        if let Some(device) = table.young.get(&hash).filter(|device| *device.key == *key) {
+        if let Some(device) = table.young.get(&hash).filter(|device| device.key == *key) {
             return Arc::clone(device);
         }
         if table.young.len() >= DEVICES_MAX {
             table.old = std::mem::take(&mut table.young);
         }
         let known = Mutex::default();
-        let device = Arc::new(Device { key: Arc::new(key.clone()), hash, known });
+        let device = Arc::new(Device { key: key.clone(), hash, known });
         table.young.insert(hash, Arc::clone(&device));
         device
     }

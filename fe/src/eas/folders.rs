@@ -15,7 +15,7 @@ use super::Request;
 use crate::backend::Result;
 
 /// Users whose folders are remembered in each of two generations.
-const USERS_MAX: usize = 500;
+const USERS_MAX: usize = 100;
 
 /// Remembered hierarchies.
 #[derive(Default)]
@@ -36,7 +36,9 @@ impl Folders {
         if let Some(known) = self.recall(&request.session.user).filter(|known| known.number == current) {
             return Ok(known);
         }
-        let read = Arc::new(request.backend().hierarchy(&request.session, Number::ZERO).await?);
+        let mut read = request.backend().hierarchy(&request.session, Number::ZERO).await?;
+        read.folders.shrink_to_fit();
+        let read = Arc::new(read);
         self.remember(&request.session.user, Arc::clone(&read));
         Ok(read)
     }

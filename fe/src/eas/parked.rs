@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use directpush_common::clock::Moment;
 use directpush_common::eas::{CONTENT_TYPE, Command, Version};
-use directpush_common::names::DeviceKey;
 use directpush_common::push::ping::PingOutcome;
 use directpush_common::w3c::activesync_query;
 use http::StatusCode;
@@ -15,6 +14,7 @@ use super::ping::{reply_body, retry_after_secs};
 use super::{Reaction, Request};
 use crate::access_log::Entry;
 use crate::backend::Session;
+use crate::device::Device;
 use crate::front::{Admission, Front};
 use crate::http::{Ends, Parked, Reply};
 use crate::push::hold::{self, Hold};
@@ -22,42 +22,40 @@ use crate::push::wait::Wait;
 
 /// What the log line of a parked request needs, in a few words.
 pub struct Trace {
-    front: Arc<Front>,
-    session: Arc<Session>,
-    device: Arc<DeviceKey>,
     agent: Arc<str>,
     began: Moment,
     received: u32,
     version: Version,
     command: Command,
     logged: bool,
+    /// The status of the answer's body.
+    outcome: u8,
 }
 
 impl Trace {
     /// The trace of a request.
     pub fn of(request: &Request) -> Self {
         Self {
-            front: Arc::clone(&request.front),
-            session: Arc::clone(&request.session),
-            device: Arc::clone(&request.device.key),
             agent: Arc::clone(&request.agent),
             began: request.began,
             received: u32::try_from(request.body.len()).unwrap_or(u32::MAX),
             version: request.line.version,
             command: request.line.command,
             logged: false,
+            outcome: 0,
         }
     }
 
-    fn write(&mut self, ends: Ends, status: u16, sent: usize, note: &str) {
-        if std::mem::replace(&mut self.logged, true) || !self.front.access_log.is_on() {
+    fn write(&mut self, whose: &Whose<'_>, ends: Ends, status: u16, sent: usize, note: &str) {
+        let Whose { front, session, device } = whose;
+        if std::mem::replace(&mut self.logged, true) || !front.access_log.is_on() {
             return;
         }
         let note = format!("V{}_{note}", self.version.query_byte());
-        let (id, kind) = (self.device.device_id(), self.device.device_type());
-        let user = self.session.user.as_str();
+        let (id, kind) = (device.key.device_id(), device.key.device_type());
+        let user = session.user.as_str();
         let query = activesync_query(user, id, kind, self.command.name(), &note);
-        self.front.access_log.write(
+        front.access_log.write(
             ends,
             &Entry {
                 method: "POST",
@@ -68,10 +66,17 @@ impl Trace {
                 status,
                 sent: sent as u64,
                 received: u64::from(self.received),
-                taken_millis: self.front.now().millis_since(self.began),
+                taken_millis: front.now().millis_since(self.began),
             },
         );
     }
+}
+
+/// Whose request a trace is of.
+struct Whose<'a> {
+    front: &'a Front,
+    session: &'a Session,
+    device: &'a Device,
 }
 
 /// The status that the log shows when the device hung up before its answer.
@@ -82,30 +87,31 @@ const NOWHERE: Ends = Ends { peer: None, local: None };
 pub struct ParkedPing {
     wait: Wait,
     trace: Trace,
-    outcome: u8,
-    heartbeat_secs: u16,
-    _admission: Admission,
+    admission: Admission,
 }
 
 impl ParkedPing {
     /// A Ping whose subscriptions stand.
-    pub fn new(request: &Request, wait: Wait, heartbeat_secs: u32, admission: Admission) -> Self {
-        let heartbeat_secs = u16::try_from(heartbeat_secs).unwrap_or(u16::MAX);
-        Self { wait, trace: Trace::of(request), outcome: 0, heartbeat_secs, _admission: admission }
+    pub fn new(request: &Request, wait: Wait, admission: Admission) -> Self {
+        Self { wait, trace: Trace::of(request), admission }
     }
 
-    fn note(&self) -> String {
-        format!("Hb{}_Fc{}_St{}", self.heartbeat_secs, self.wait.watches().folders.len(), self.outcome)
+    fn write(&mut self, ends: Ends, status: u16, sent: usize) {
+        let Self { wait, trace, admission } = self;
+        let folders = wait.watches().folders.len();
+        let note = format!("Hb{}_Fc{folders}_St{}", wait.heartbeat_secs(), trace.outcome);
+        let whose = Whose { front: &admission.front, session: wait.session(), device: wait.device() };
+        trace.write(&whose, ends, status, sent, &note);
     }
 }
 
 impl Parked for ParkedPing {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         let outcome = ready!(self.wait.poll_outcome(cx));
-        count(&self.trace.front, &outcome);
+        count(&self.admission.front, &outcome);
         Poll::Ready(match reply_body(&outcome, self.wait.watches()) {
             Some((status, body)) => {
-                self.outcome = status;
+                self.trace.outcome = status;
                 wbxml(body)
             }
             None => Reply::busy(retry_after_secs(&outcome)),
@@ -113,17 +119,15 @@ impl Parked for ParkedPing {
     }
 
     fn answered(&mut self, ends: Ends, status: u16, sent: Option<usize>) {
-        let note = self.note();
-        self.trace.write(ends, if sent.is_some() { status } else { HUNG_UP }, sent.unwrap_or(0), &note);
+        self.write(ends, if sent.is_some() { status } else { HUNG_UP }, sent.unwrap_or(0));
     }
 }
 
 impl Drop for ParkedPing {
     fn drop(&mut self) {
         if !self.trace.logged {
-            self.trace.front.engine.tally.hung_up.add_one();
-            let note = self.note();
-            self.trace.write(NOWHERE, HUNG_UP, 0, &note);
+            self.admission.front.engine.tally.hung_up.add_one();
+            self.write(NOWHERE, HUNG_UP, 0);
         }
     }
 }
@@ -140,6 +144,9 @@ pub fn count(front: &Front, outcome: &PingOutcome) {
 /// An answer that is known and given later.
 pub struct Held {
     hold: Hold,
+    front: Arc<Front>,
+    session: Arc<Session>,
+    device: Arc<Device>,
     body: Bytes,
     trace: Trace,
     note: Box<str>,
@@ -149,7 +156,20 @@ impl Held {
     /// Gives `body` at `until`.
     pub fn new(request: &Request, until: Moment, body: Vec<u8>, note: String) -> Self {
         let hold = Hold::new(&request.front.engine, until);
-        Self { hold, body: body.into(), trace: Trace::of(request), note: note.into() }
+        Self {
+            hold,
+            front: Arc::clone(&request.front),
+            session: Arc::clone(&request.session),
+            device: Arc::clone(&request.device),
+            body: body.into(),
+            trace: Trace::of(request),
+            note: note.into(),
+        }
+    }
+
+    fn write(&mut self, ends: Ends, status: u16, sent: usize) {
+        let whose = Whose { front: &self.front, session: &self.session, device: &self.device };
+        self.trace.write(&whose, ends, status, sent, &self.note);
     }
 }
 
@@ -162,15 +182,13 @@ impl Parked for Held {
     }
 
     fn answered(&mut self, ends: Ends, status: u16, sent: Option<usize>) {
-        let note = self.note.clone();
-        self.trace.write(ends, if sent.is_some() { status } else { HUNG_UP }, sent.unwrap_or(0), &note);
+        self.write(ends, if sent.is_some() { status } else { HUNG_UP }, sent.unwrap_or(0));
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let note = self.note.clone();
-        self.trace.write(NOWHERE, HUNG_UP, 0, &note);
+        self.write(NOWHERE, HUNG_UP, 0);
     }
 }
 

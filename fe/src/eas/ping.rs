@@ -103,8 +103,7 @@ async fn establish(request: &Request, complete: Complete) -> Result<Reaction> {
     let (watches, unsynced) = without_told(request, watches);
     let question = Question {
         session: Arc::clone(&request.session),
-        device: Arc::clone(&request.device.key),
-        hash: request.device.hash,
+        device: Arc::clone(&request.device),
         watches,
         heartbeat_secs,
     };
@@ -113,7 +112,7 @@ async fn establish(request: &Request, complete: Complete) -> Result<Reaction> {
         if let Some(rare) = &mut request.device.known.lock().rare {
             rare.refusals = 0;
         }
-        let parked = ParkedPing::new(request, wait, heartbeat_secs, admission);
+        let parked = ParkedPing::new(request, wait, admission);
         return Ok(Reaction::Park(Box::new(parked)));
     };
     if let PingOutcome::Changed(positions) = &outcome

@@ -1,8 +1,12 @@
-//! One connection, from accept to close: hyper while requests come, a small struct while one waits.
+//! One connection, from accept to close: hyper while a request is served, a small struct while one
+//! waits, and little more between requests.
 //!
 //! The future is a hand-written state machine because its size is paid per parked device: the
-//! hyper life and the writing of an answer are boxed, so that a parked connection is a socket, a
-//! box and two words ([`crate::http::park`] says why). Everything else about it is in the boxes.
+//! lives are boxed, each as large as it must be. A task of tokio is aligned to 128 bytes: with four
+//! words of ours it takes one such line, with five it would take two.
+//! hyper's buffers exist only from the first byte of a request to the last of its answer
+//! ([`super::rest`]), and only so many requests are read and answered at once: when every device
+//! comes at the same moment, the others wait in the kernel.
 
 use std::future::Future;
 use std::io;
@@ -21,20 +25,26 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::park::{Parked, Seat};
 use super::patience::{Overdue, Patience, Progress};
-use super::watched::Watched;
+use super::rest::{self, Begun, Rested};
+use super::watched::{Answered, Asked, Watched};
 use super::{Ends, Reply, Stream};
 
 /// Bytes of a request's head, request line included; more is 431.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes taken from a parked connection before it is left alone until its answer.
 const EARLY_BYTES_MAX: usize = 64;
+/// Requests read and answered at once. What comes beyond waits its turn; see [`TURN_MAX`].
+const TURNS: usize = 128;
+/// How long a request counts among [`TURNS`]; one that takes longer goes on uncounted, so that
+/// slow ones (a cold log-on, a large Sync) do not hold up the others.
+const TURN_MAX: Duration = Duration::from_secs(1);
 /// How long a closing connection may still send, so that our last answer is not reset away.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much it may send in that time.
@@ -48,6 +58,7 @@ pub struct Server {
     pub patience: Patience,
     /// Cancelled when no further request is to be taken.
     pub drain: CancellationToken,
+    pub(super) turns: Arc<Semaphore>,
     open: AtomicUsize,
     emptied: Notify,
 }
@@ -55,7 +66,14 @@ pub struct Server {
 impl Server {
     /// A server without connections.
     pub fn new(router: Router, patience: Patience, drain: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { router, patience, drain, open: AtomicUsize::new(0), emptied: Notify::new() })
+        Arc::new(Self {
+            router,
+            patience,
+            drain,
+            turns: Arc::new(Semaphore::new(TURNS)),
+            open: AtomicUsize::new(0),
+            emptied: Notify::new(),
+        })
     }
 
     /// Connections open now.
@@ -81,23 +99,40 @@ pub struct Connection<S: Stream> {
     life: Life<S>,
 }
 
-/// A life that is over soon: boxed, so that only its pointer is paid for while a request waits.
+/// A life that is over soon.
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 enum Life<S> {
-    Http(Boxed<Option<Handover<S>>>),
-    Parked(Handover<S>),
+    Resting(Boxed<Rested<S>>),
+    Http(Boxed<Option<After<S>>>),
+    Parked(Box<Handover<S>>),
     Answering(Boxed<Option<(S, Bytes)>>),
+    Closing(Boxed<()>),
     Over,
+}
+
+/// What comes after a life in hyper.
+enum After<S> {
+    /// A request waits.
+    Parked(Handover<S>),
+    /// It was answered.
+    Rest { stream: S, early: Bytes, seat: Seat },
 }
 
 /// What is left of a connection while its request waits.
 struct Handover<S> {
     stream: S,
     parked: Box<dyn Parked>,
-    /// Bytes that the device sent meanwhile; usually none, so usually one null pointer.
-    #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in every parked connection")]
-    early: Option<Box<Vec<u8>>>,
+    /// Usually nothing, so usually one null pointer.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few waiting connections have.
+#[derive(Default)]
+struct Rare {
+    /// Bytes that the device sent meanwhile.
+    early: Vec<u8>,
+    /// The connection ends with the answer.
     close: bool,
 }
 
@@ -105,8 +140,17 @@ impl<S: Stream> Connection<S> {
     /// A connection that was just accepted.
     pub fn new(stream: S, server: Arc<Server>) -> Self {
         server.open.fetch_add(1, Ordering::Relaxed);
-        let life = Life::Http(Box::pin(serve(stream, Bytes::new(), Arc::clone(&server))));
+        let life = Life::resting(stream, Bytes::new(), Seat::default(), &server);
         Self { server, life }
+    }
+}
+
+#[cfg(test)]
+pub(super) const PARKED_BYTES: usize = size_of::<Handover<tokio::net::TcpStream>>();
+
+impl<S: Stream> Life<S> {
+    fn resting(stream: S, early: Bytes, seat: Seat, server: &Arc<Server>) -> Self {
+        Self::Resting(Box::pin(rest::rest(stream, early, seat, Arc::clone(server))))
     }
 }
 
@@ -126,8 +170,16 @@ impl<S: Stream> Future for Connection<S> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let next = match &mut self.life {
+                Life::Resting(resting) => match ready!(resting.as_mut().poll(cx)) {
+                    Rested::Begun(begun) => Life::Http(Box::pin(serve(begun, Arc::clone(&self.server)))),
+                    Rested::Closing(stream) => Life::Closing(Box::pin(linger(stream))),
+                    Rested::Gone => Life::Over,
+                },
                 Life::Http(http) => match ready!(http.as_mut().poll(cx)) {
-                    Some(handover) => Life::Parked(handover),
+                    Some(After::Parked(handover)) => Life::Parked(Box::new(handover)),
+                    Some(After::Rest { stream, early, seat }) => {
+                        Life::resting(stream, early, seat, &self.server)
+                    }
                     None => Life::Over,
                 },
                 Life::Parked(waiting) => match ready!(waiting.poll(cx)) {
@@ -135,18 +187,20 @@ impl<S: Stream> Future for Connection<S> {
                         Life::Parked(waiting) => {
                             let draining = self.server.drain.is_cancelled();
                             let patience = self.server.patience.write;
-                            Life::Answering(Box::pin(answer(waiting, reply, draining, patience)))
+                            Life::Answering(Box::pin(answer(*waiting, reply, draining, patience)))
                         }
                         life => life,
                     },
                     None => Life::Over,
                 },
                 Life::Answering(answering) => match ready!(answering.as_mut().poll(cx)) {
-                    Some((stream, early)) => {
-                        Life::Http(Box::pin(serve(stream, early, Arc::clone(&self.server))))
-                    }
+                    Some((stream, early)) => Life::resting(stream, early, Seat::default(), &self.server),
                     None => Life::Over,
                 },
+                Life::Closing(closing) => {
+                    ready!(closing.as_mut().poll(cx));
+                    Life::Over
+                }
                 Life::Over => return Poll::Ready(()),
             };
             self.life = next;
@@ -163,12 +217,12 @@ impl<S: Stream> Handover<S> {
         // A device that pipelines gets its turn after the answer. Beyond a few bytes the socket is
         // left alone: what else it sends waits in the kernel, and costs the device, not us.
         let mut space = [0; EARLY_BYTES_MAX];
-        while self.early.as_ref().is_none_or(|early| early.len() < EARLY_BYTES_MAX) {
+        while self.rare.as_ref().is_none_or(|rare| rare.early.len() < EARLY_BYTES_MAX) {
             let mut buf = ReadBuf::new(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    self.early.get_or_insert_default().extend_from_slice(buf.filled());
+                    self.rare.get_or_insert_default().early.extend_from_slice(buf.filled());
                 }
                 Poll::Ready(_) => return Poll::Ready(None),
             }
@@ -184,7 +238,8 @@ async fn answer<S: Stream>(
     draining: bool,
     patience: Duration,
 ) -> Option<(S, Bytes)> {
-    let Handover { mut stream, mut parked, early, close } = waiting;
+    let Handover { mut stream, mut parked, rare } = waiting;
+    let Rare { early, close } = rare.map(|rare| *rare).unwrap_or_default();
     let close = close || draining;
     let bytes = reply.encode(close);
     let ends = Ends { peer: stream.peer(), local: stream.local() };
@@ -203,41 +258,50 @@ async fn answer<S: Stream>(
         linger(stream).await;
         return None;
     }
-    Some((stream, early.map(|early| Bytes::from(*early)).unwrap_or_default()))
+    Some((stream, early.into()))
 }
 
 /// How a connection's life in hyper ended.
 enum End {
     Parked(Box<dyn Parked>, bool),
+    /// Answered to the last byte, and nothing of the next request has come.
+    Rested,
     Closed,
     Broken,
     Overdue(Overdue),
 }
 
-/// The hyper life: serves requests until one parks the connection or it closes.
-async fn serve<S: Stream>(stream: S, early: Bytes, server: Arc<Server>) -> Option<Handover<S>> {
+/// The hyper life: serves one request, which may park the connection.
+async fn serve<S: Stream>(begun: Begun<S>, server: Arc<Server>) -> Option<After<S>> {
+    let Begun { stream, early, seat, turn } = begun;
     let progress = Arc::new(Mutex::new(Progress::new(Instant::now())));
-    let seat = Seat::default();
     let ends = Ends { peer: stream.peer(), local: stream.local() };
     let io = TokioIo::new(Watched { stream, early, progress: Arc::clone(&progress) });
     let service = {
         let (seat, progress, router) = (seat.clone(), Arc::clone(&progress), server.router.clone());
         hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            progress.lock().handle_request();
-            seat.begin(closes_after(&request));
+            let close = closes_after(&request);
+            progress.lock().handle_request(close);
+            seat.begin(close);
             request.extensions_mut().insert(seat.clone());
             request.extensions_mut().insert(ends);
-            let answer = router.clone().call(request.map(Body::new));
+            let asked = request.map(|body| Body::new(Asked::new(body, Arc::clone(&progress))));
+            let answer = router.clone().call(asked);
             let progress = Arc::clone(&progress);
             Box::pin(async move {
-                let answer = answer.await;
-                progress.lock().handle_answer(Instant::now());
-                answer
+                let answer = answer.await?;
+                let mut noted = progress.lock();
+                noted.handle_answer(Instant::now());
+                noted.close |= answer.headers().contains_key(header::CONNECTION);
+                drop(noted);
+                Ok::<_, std::convert::Infallible>(answer.map(|body| Answered { body, progress }))
             })
         })
     };
     let mut connection = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(io, service);
     let end = {
+        let mut turn: Option<(OwnedSemaphorePermit, Instant)> =
+            turn.map(|turn| (turn, Instant::now() + TURN_MAX));
         let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         let mut drained = std::pin::pin!(server.drain.cancelled());
         let mut draining = false;
@@ -255,13 +319,22 @@ async fn serve<S: Stream>(stream: S, early: Bytes, server: Arc<Server>) -> Optio
             if let Some((parked, close)) = seat.take() {
                 return Poll::Ready(End::Parked(parked, close));
             }
+            if !draining && progress.lock().is_over() {
+                return Poll::Ready(End::Rested);
+            }
             loop {
-                let Some((due, overdue)) = progress.lock().deadline(&server.patience) else {
-                    return Poll::Pending;
+                let (now, noted) = (Instant::now(), progress.lock());
+                // A head that did not come in one piece has no claim to a turn.
+                turn = turn.take().filter(|(_, until)| noted.handling && now < *until);
+                let overdue = noted.deadline(&server.patience);
+                drop(noted);
+                let due = match (&overdue, &turn) {
+                    (Some((due, overdue)), _) if now >= *due => return Poll::Ready(End::Overdue(*overdue)),
+                    (Some((due, _)), Some((_, until))) => *due.min(until),
+                    (Some((due, _)), None) => *due,
+                    (None, Some((_, until))) => *until,
+                    (None, None) => return Poll::Pending,
                 };
-                if Instant::now() >= due {
-                    return Poll::Ready(End::Overdue(overdue));
-                }
                 timer.as_mut().reset(due);
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
@@ -273,14 +346,15 @@ async fn serve<S: Stream>(stream: S, early: Bytes, server: Arc<Server>) -> Optio
     let parts = connection.into_parts();
     let Watched { stream, early, .. } = parts.io.into_inner();
     let eof = progress.lock().eof;
+    // hyper's own leftover comes before what it had not taken yet.
+    let left = || [&*parts.read_buf, &*early].concat();
     match end {
         End::Parked(parked, close) => {
-            // hyper's own leftover comes before what it had not taken yet.
-            let mut left = parts.read_buf.to_vec();
-            left.extend_from_slice(&early);
-            let early = (!left.is_empty()).then(|| Box::new(left));
-            return Some(Handover { stream, parked, early, close });
+            let early = left();
+            let rare = (close || !early.is_empty()).then(|| Box::new(Rare { early, close }));
+            return Some(After::Parked(Handover { stream, parked, rare }));
         }
+        End::Rested => return Some(After::Rest { stream, early: left().into(), seat }),
         End::Overdue(Overdue::Head) => {
             seat.broke();
             refuse(stream, &Reply::empty(http::StatusCode::REQUEST_TIMEOUT)).await;

@@ -1,7 +1,7 @@
 //! The connection layer: sockets in, requests to an axum `Router`, and parked connections.
 //!
 //! A connection is served by hyper while something happens on it and by nothing but a small
-//! struct while a request waits ([`park`]). [`listen`] accepts, [`connection`] moves a connection
+//! struct while a request waits ([`park`]) or none is made (`rest`). [`listen`] accepts, [`connection`] moves a connection
 //! between its two lives, [`patience`] decides when a slow peer has had its time, [`body`] reads
 //! request bodies within their bounds.
 //!
@@ -13,6 +13,7 @@ pub mod listen;
 pub mod park;
 pub mod patience;
 pub mod reply;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod watched;

@@ -34,6 +34,10 @@ impl Default for Patience {
 
 /// What the connection is doing, as the stream and the service see it.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an event that did or did not happen, in any order"
+)]
 pub(super) struct Progress {
     /// A handler is at work.
     pub(super) handling: bool,
@@ -45,6 +49,12 @@ pub(super) struct Progress {
     pub(super) idle_since: Instant,
     /// The peer has sent its last byte.
     pub(super) eof: bool,
+    /// The connection ends with this answer.
+    pub(super) close: bool,
+    /// Every byte of the request's body was read.
+    pub(super) asked: bool,
+    /// Every byte of the answer was taken by hyper.
+    pub(super) answered: bool,
 }
 
 /// Whose time has run out.
@@ -60,7 +70,16 @@ pub(super) enum Overdue {
 
 impl Progress {
     pub(super) fn new(now: Instant) -> Self {
-        Self { handling: false, head_since: None, blocked_since: None, idle_since: now, eof: false }
+        Self {
+            handling: false,
+            head_since: None,
+            blocked_since: None,
+            idle_since: now,
+            eof: false,
+            close: false,
+            asked: false,
+            answered: false,
+        }
     }
 
     /// Bytes arrived.
@@ -70,10 +89,18 @@ impl Progress {
         }
     }
 
-    /// A request's head is complete and its handler begins.
-    pub(super) fn handle_request(&mut self) {
+    /// A request's head is complete and its handler begins; `close` when the peer wants no other.
+    pub(super) fn handle_request(&mut self, close: bool) {
         self.handling = true;
         self.head_since = None;
+        (self.close, self.asked, self.answered) = (close, false, false);
+    }
+
+    /// Whether the request was read and answered to the last byte, so that the connection can be taken back from
+    /// hyper between two messages. Ask it when hyper has written what it can.
+    pub(super) fn is_over(&self) -> bool {
+        let whole = self.asked && self.answered && self.blocked_since.is_none();
+        whole && !self.handling && !self.close && !self.eof && self.head_since.is_none()
     }
 
     /// The handler gave its answer.
@@ -110,8 +137,14 @@ mod tests {
         progress.handle_read(t1);
         progress.handle_read(t1 + Duration::from_secs(20));
         assert_eq!(progress.deadline(&patience), Some((t1 + patience.head, Overdue::Head)));
-        progress.handle_request();
+        progress.handle_request(false);
         assert_eq!(progress.deadline(&patience), None);
+        progress.handle_answer(t1);
+        (progress.asked, progress.answered) = (true, false);
+        assert!(!progress.is_over(), "the answer is not out");
+        progress.answered = true;
+        assert!(progress.is_over());
+        progress.handling = true;
         progress.blocked_since = Some(t1);
         assert_eq!(progress.deadline(&patience), Some((t1 + patience.write, Overdue::Write)));
     }

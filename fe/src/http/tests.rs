@@ -260,6 +260,41 @@ async fn a_connection_over_the_limit_is_503_and_closed() {
 }
 
 #[tokio::test]
+async fn requests_in_one_packet_are_answered_in_turn() {
+    let world = start(Patience::default(), 10);
+    let mut stream = world.connect().await;
+    // Also a head that is cut anywhere, and one that is cut while its predecessor is answered.
+    for round in 0..20 {
+        let one = |body: &str| {
+            format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        };
+        let two = [one("first"), one("second")].concat();
+        let (head, tail) = two.split_at(2 * round + one("first").len() / 2);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(tail.as_bytes()).await.unwrap();
+        until(&mut stream, "second").await;
+    }
+}
+
+#[tokio::test]
+async fn more_requests_than_turns_are_all_answered_and_the_slow_give_way() {
+    let world = start(Patience::default(), 1000);
+    // More than there are turns that never send their body: each counts for a second at most.
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        slow.push(world.say(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n").await);
+    }
+    let mut quick = world.say(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), until(&mut quick, "\r\n\r\n")).await;
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+    for stream in &mut slow {
+        stream.write_all(b"123456789").await.unwrap();
+        assert!(until(stream, "123456789").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+#[tokio::test]
 async fn draining_closes_idle_connections_and_refuses_new_ones() {
     let world = start(Patience::default(), 10);
     let mut idle = world.say(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -274,5 +309,7 @@ async fn draining_closes_idle_connections_and_refuses_new_ones() {
 #[test]
 fn a_parked_connection_is_small() {
     let size = std::mem::size_of::<super::connection::Connection<TcpStream>>();
-    assert!(size <= 96, "{size} bytes");
+    assert!(size <= 32, "{size} bytes");
+    let parked = super::connection::PARKED_BYTES;
+    assert!(parked <= 64, "{parked} bytes");
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use directpush_common::dav::subscribe::{DeviceEvent, LIFETIME_SECS_MAX, Subscribe};
-use directpush_common::names::{DeviceKey, Guid};
+use directpush_common::names::Guid;
 use directpush_common::push::ping::{PingOutcome, PingStep, SubscribeFailure, UnsubscribeAnswer};
 use directpush_common::push::routing::{Opening, PingRef};
 use smallvec::SmallVec;
@@ -20,6 +20,7 @@ use super::farewell::Farewell;
 use super::{Engine, Watches};
 use crate::backend::subscribe::Subscription;
 use crate::backend::{Error, Session};
+use crate::device::Device;
 
 /// A subscription outlives the heartbeat by this much, so that it never ends first.
 const LIFETIME_BEYOND_HEARTBEAT_SECS: u32 = 60;
@@ -30,9 +31,7 @@ pub struct Question {
     /// The log-on.
     pub session: Arc<Session>,
     /// The device.
-    pub device: Arc<DeviceKey>,
-    /// A keyed hash of user and device.
-    pub hash: u64,
+    pub device: Arc<Device>,
     /// The folders.
     pub watches: Arc<Watches>,
     /// Granted, in seconds.
@@ -43,7 +42,7 @@ pub struct Question {
 pub struct Wait {
     engine: Arc<Engine>,
     session: Arc<Session>,
-    device: Arc<DeviceKey>,
+    device: Arc<Device>,
     watches: Arc<Watches>,
     ping: PingRef,
     heartbeat_secs: u16,
@@ -59,10 +58,10 @@ impl Wait {
     pub fn open(engine: &Arc<Engine>, question: Question) -> Result<Self, getrandom::Error> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
-        let Question { session, device, hash, watches, heartbeat_secs } = question;
+        let Question { session, device, watches, heartbeat_secs } = question;
         let opening = Opening {
             backend: session.backend,
-            device: hash,
+            device: device.hash,
             group: Guid::from_random(random),
             heartbeat_secs,
             folders: watches.folders.len(),
@@ -70,6 +69,21 @@ impl Wait {
         let ping = engine.routing().open(engine.now(), opening);
         let heartbeat_secs = u16::try_from(heartbeat_secs).unwrap_or(u16::MAX);
         Ok(Self { engine: Arc::clone(engine), session, device, watches, ping, heartbeat_secs, work: None })
+    }
+
+    /// Whose it is.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The device that waits.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Granted, in seconds.
+    pub fn heartbeat_secs(&self) -> u16 {
+        self.heartbeat_secs
     }
 
     /// What it watches.
@@ -151,7 +165,7 @@ impl Drop for Wait {
 struct Job {
     engine: Arc<Engine>,
     session: Arc<Session>,
-    device: Arc<DeviceKey>,
+    device: Arc<Device>,
     watches: Arc<Watches>,
     ping: PingRef,
     heartbeat_secs: u32,
@@ -186,7 +200,7 @@ impl Job {
                 group,
                 lifetime_secs: (self.heartbeat_secs + LIFETIME_BEYOND_HEARTBEAT_SECS).min(LIFETIME_SECS_MAX),
                 delay_secs: self.engine.delay_secs,
-                device: (*self.device).clone(),
+                device: self.device.key.clone(),
                 since: watch.since(),
                 floor: watch.floor(),
                 hierarchy: self.watches.hierarchy,
