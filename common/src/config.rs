@@ -33,7 +33,9 @@ pub struct Mistakes(pub Vec<Mistake>);
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Mistake { file, line, key, what, cure } in &self.0 {
-            writeln!(f, "{file}:{line}: {key} {what}\n    cure: {cure}")?;
+            // A key that is not there has no line.
+            let place = if *line == 0 { file.clone() } else { format!("{file}:{line}") };
+            writeln!(f, "{place}: {key} {what}\n    cure: {cure}")?;
         }
         Ok(())
     }

@@ -30,7 +30,9 @@ fn main() -> ExitCode {
     let level = if matches!(cli.command, Command::Demo(_)) { "error" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for a terminal; a log file or journald gets plain text.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let mut builder = match &cli.command {
         // A load has little to do per device, and must leave the processors to the servers.
         Command::Load(_) => tokio::runtime::Builder::new_current_thread(),

@@ -5,7 +5,7 @@
 //! lives are boxed, each as large as it must be. The task around it and tokio's record of the socket
 //! were measured at 256 bytes each, whatever we put into them so far.
 //! hyper's buffers exist only from the first byte of a request to the last of its answer
-//! ([`super::rest`]), and only so many requests are read and answered at once: when every device
+//! (`rest`), and only so many requests are read and answered at once: when every device
 //! comes at the same moment, the others wait in the kernel.
 
 use std::future::Future;
