@@ -1,12 +1,22 @@
 //! What front end and back end say over HTTP: headers and XML bodies, written and read by one code.
 //!
 //! The contract in prose is `docs/fe-be.md`. Standard parts are RFC 4918 and RFC 6578; SUBSCRIBE,
-//! UNSUBSCRIBE and POLL are Exchange's. Not here: methods as such, storage, HTTP itself.
+//! UNSUBSCRIBE and POLL are Exchange's. What DAV clients say is read here too: conditions, locks, properties.
+//! Not here: methods as such, storage, HTTP itself.
 
+pub mod conditions;
+pub mod fragment;
 pub mod headers;
 pub mod hierarchy;
+pub mod if_header;
 pub mod items;
+pub mod lock_body;
+pub mod locks;
+pub mod multistatus;
 pub mod poll;
+pub mod properties;
+pub mod range;
+pub mod request;
 pub mod subscribe;
 pub mod xml;
 

@@ -1,12 +1,15 @@
 //! A small XML tree with bounds, for bodies of a few hundred elements.
 //!
 //! Reading goes through quick-xml's namespace reader: prefixes do not matter, a DOCTYPE is refused, depth
-//! and number of elements are bounded. Writing is done by the callers with [`escape`].
+//! and number of elements are bounded. Writing is done by the callers with [`escape`]. Values whose mixed content and
+//! attributes must be kept, as dead properties, are read by `fragment` from the same walk.
+
+use std::borrow::Cow;
 
 use quick_xml::{
     NsReader,
     events::{BytesStart, Event},
-    name::ResolveResult,
+    name::{PrefixDeclaration, ResolveResult},
 };
 
 use super::DavError;
@@ -15,6 +18,8 @@ use super::DavError;
 pub const DEPTH_MAX: usize = 32;
 /// Elements and attributes of one body, at most.
 pub const NODES_MAX: usize = 200_000;
+/// Bytes of all names and namespaces of one body, each counted where it is used, at most.
+pub const NAME_BYTES_MAX: usize = 32 << 20;
 
 /// An element with its namespace resolved.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -69,36 +74,65 @@ impl Element {
 /// # Errors
 /// [`DavError::Xml`] for anything not well-formed, beyond the bounds, or with a DOCTYPE.
 pub fn parse(bytes: &[u8]) -> Result<Element, DavError> {
+    let mut tree = Tree::default();
+    walk(bytes, &mut tree)?;
+    tree.root.ok_or_else(|| DavError::Xml("the document ends too early".into()))
+}
+
+/// An attribute that is no namespace declaration.
+pub(super) struct Attribute {
+    /// Namespace; empty if none.
+    pub(super) ns: String,
+    /// Local name.
+    pub(super) name: String,
+    /// With its references resolved.
+    pub(super) value: String,
+}
+
+/// What is told of each part of a document as it is read, in order. Starts and ends match.
+pub(super) trait Sink {
+    /// An element begins.
+    fn start(&mut self, ns: &str, name: &str, attributes: Vec<Attribute>) -> Result<(), DavError>;
+    /// Character data in the innermost open element.
+    fn text(&mut self, text: &str) -> Result<(), DavError>;
+    /// The innermost open element ends.
+    fn end(&mut self) -> Result<(), DavError>;
+}
+
+/// Reads one document into a sink. Comments and processing instructions are left out.
+pub(super) fn walk(bytes: &[u8], sink: &mut impl Sink) -> Result<(), DavError> {
     let text = std::str::from_utf8(bytes).map_err(|_| DavError::Xml("not UTF-8".into()))?;
     legal(text)?;
     let mut reader = NsReader::from_str(text.trim_start_matches('\u{feff}'));
-    let mut open: Vec<Element> = Vec::new();
-    let mut nodes = 0;
-    let mut root = None;
+    let mut budget = Budget::default();
+    let (mut depth, mut done) = (0, false);
     loop {
-        let (ns, event) = reader.read_resolved_event().map_err(bad)?;
-        match event {
-            Event::Start(start) | Event::Empty(start) if root.is_some() => {
-                drop(start);
+        match reader.read_event().map_err(bad)? {
+            Event::Start(_) | Event::Empty(_) if done => {
                 return Err(DavError::Xml("more than one root".into()));
             }
             Event::Start(start) => {
-                let element = element(&ns, &start, &mut nodes)?;
-                if open.len() == DEPTH_MAX {
+                if depth == DEPTH_MAX {
                     return Err(DavError::Xml(format!("deeper than {DEPTH_MAX}")));
                 }
-                open.push(element);
+                depth += 1;
+                element(&reader, &start, &mut budget, sink)?;
             }
             Event::Empty(start) => {
-                let element = element(&ns, &start, &mut nodes)?;
-                close(element, &mut open, &mut root);
+                element(&reader, &start, &mut budget, sink)?;
+                sink.end()?;
+                done = depth == 0;
             }
             Event::End(_) => {
-                let element = open.pop().ok_or_else(|| DavError::Xml("an end without a start".into()))?;
-                close(element, &mut open, &mut root);
+                if depth == 0 {
+                    return Err(DavError::Xml("an end without a start".into()));
+                }
+                depth -= 1;
+                sink.end()?;
+                done = depth == 0;
             }
-            Event::Text(text) => push_text(&mut open, &text.xml10_content())?,
-            Event::CData(data) => push_text(&mut open, &data.xml10_content())?,
+            Event::Text(text) => push_text(sink, depth, &text.xml10_content())?,
+            Event::CData(data) => push_text(sink, depth, &data.xml10_content())?,
             Event::GeneralRef(reference) => {
                 let resolved = match reference.resolve_char_ref().map_err(bad)? {
                     Some(character) => character.to_string(),
@@ -112,16 +146,46 @@ pub fn parse(bytes: &[u8]) -> Result<Element, DavError> {
                     },
                 };
                 legal(&resolved)?;
-                push_text(&mut open, &resolved)?;
+                push_text(sink, depth, &resolved)?;
             }
             Event::DocType(_) => return Err(DavError::Xml("a DOCTYPE is refused".into())),
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
             Event::Eof => break,
         }
     }
-    match (open.is_empty(), root) {
-        (true, Some(root)) => Ok(root),
-        _ => Err(DavError::Xml("the document ends too early".into())),
+    if depth == 0 && done { Ok(()) } else { Err(DavError::Xml("the document ends too early".into())) }
+}
+
+/// Builds an [`Element`].
+#[derive(Default)]
+struct Tree {
+    open: Vec<Element>,
+    root: Option<Element>,
+}
+
+impl Sink for Tree {
+    fn start(&mut self, ns: &str, name: &str, attributes: Vec<Attribute>) -> Result<(), DavError> {
+        let attributes = attributes.into_iter().map(|a| (a.name, a.value)).collect();
+        let (ns, name) = (ns.to_owned(), name.to_owned());
+        self.open.push(Element { ns, name, attributes, ..Element::default() });
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), DavError> {
+        if let Some(element) = self.open.last_mut() {
+            element.text.push_str(text);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), DavError> {
+        if let Some(element) = self.open.pop() {
+            match self.open.last_mut() {
+                Some(parent) => parent.children.push(element),
+                None => self.root = Some(element),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -158,45 +222,87 @@ fn bad(error: impl std::fmt::Display) -> DavError {
     DavError::Xml(error.to_string())
 }
 
-fn element(ns: &ResolveResult<'_>, start: &BytesStart<'_>, nodes: &mut usize) -> Result<Element, DavError> {
-    let ns = match ns {
-        ResolveResult::Bound(ns) => ns.as_ref().to_owned(),
-        ResolveResult::Unbound => String::new(),
-        ResolveResult::Unknown(_) => return Err(DavError::Xml("a prefix without a namespace".into())),
-    };
-    let name = start.local_name().as_ref().to_owned();
-    *nodes += 1;
-    let mut attributes = Vec::new();
+/// What one document has used of its bounds.
+#[derive(Default)]
+struct Budget {
+    nodes: usize,
+    name_bytes: usize,
+}
+
+impl Budget {
+    /// Names are copied for each element, a long namespace for each element that uses it.
+    fn take(&mut self, ns: &str, name: &str) -> Result<(), DavError> {
+        self.nodes += 1;
+        self.name_bytes += ns.len() + name.len();
+        if self.nodes > NODES_MAX {
+            return Err(DavError::Xml(format!("more than {NODES_MAX} elements and attributes")));
+        }
+        if self.name_bytes > NAME_BYTES_MAX {
+            return Err(DavError::Xml(format!("more than {NAME_BYTES_MAX} bytes of names")));
+        }
+        Ok(())
+    }
+}
+
+fn element(
+    reader: &NsReader<&[u8]>,
+    start: &BytesStart<'_>,
+    budget: &mut Budget,
+    sink: &mut impl Sink,
+) -> Result<(), DavError> {
+    let (ns, name) = reader.resolver().resolve_element(start.name());
+    let (ns, name) = (bound(&ns)?, name.as_ref());
+    named(name)?;
+    budget.take(&ns, name)?;
+    let mut attributes: Vec<Attribute> = Vec::new();
     for attribute in start.attributes() {
         let attribute = attribute.map_err(bad)?;
-        *nodes += 1;
-        if attribute.key.as_namespace_binding().is_some() {
-            continue;
-        }
         let value = quick_xml::escape::unescape(&attribute.value).map_err(bad)?.into_owned();
         legal(&value)?;
-        attributes.push((attribute.key.local_name().as_ref().to_owned(), value));
+        if let Some(declaration) = attribute.key.as_namespace_binding() {
+            // Namespaces in XML 1.0 5: a prefix cannot be declared away.
+            if value.is_empty() && matches!(declaration, PrefixDeclaration::Named(_)) {
+                return Err(DavError::Xml("a prefix without a namespace".into()));
+            }
+            budget.take("", "")?;
+            continue;
+        }
+        let (ns, name) = reader.resolver().resolve_attribute(attribute.key);
+        let (ns, name) = (bound(&ns)?.into_owned(), name.as_ref().to_owned());
+        named(&name)?;
+        budget.take(&ns, &name)?;
+        attributes.push(Attribute { ns, name, value });
     }
-    if *nodes > NODES_MAX {
-        return Err(DavError::Xml(format!("more than {NODES_MAX} elements and attributes")));
-    }
-    Ok(Element { ns, name, attributes, ..Element::default() })
+    sink.start(&ns, name, attributes)
 }
 
-fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) {
-    match open.last_mut() {
-        Some(parent) => parent.children.push(element),
-        None => *root = Some(element),
+fn bound<'a>(ns: &ResolveResult<'a>) -> Result<Cow<'a, str>, DavError> {
+    match ns {
+        // The reader compares and gives namespaces as they were written.
+        ResolveResult::Bound(ns) => quick_xml::escape::unescape(ns.0).map_err(bad),
+        ResolveResult::Unbound => Ok(Cow::Borrowed("")),
+        ResolveResult::Unknown(_) => Err(DavError::Xml("a prefix without a namespace".into())),
     }
 }
 
-fn push_text(open: &mut [Element], text: &str) -> Result<(), DavError> {
-    match open.last_mut() {
-        Some(element) => element.text.push_str(text),
-        None if text.trim().is_empty() => {}
-        None => return Err(DavError::Xml("text outside the root".into())),
+/// A local name (XML 1.0 2.3 Name, less the colon), so that what was read can be written again.
+fn named(name: &str) -> Result<(), DavError> {
+    let first = |c: char| c.is_alphabetic() || c == '_';
+    let other =
+        |c: char| first(c) || c.is_numeric() || matches!(c, '-' | '.' | '\u{b7}' | '\u{300}'..='\u{36f}');
+    if name.starts_with(first) && name.chars().all(other) {
+        Ok(())
+    } else {
+        Err(DavError::Xml("a name that is none".into()))
     }
-    Ok(())
+}
+
+fn push_text(sink: &mut impl Sink, depth: usize, text: &str) -> Result<(), DavError> {
+    match depth {
+        0 if text.trim().is_empty() => Ok(()),
+        0 => Err(DavError::Xml("text outside the root".into())),
+        _ => sink.text(text),
+    }
 }
 
 #[cfg(test)]
@@ -228,11 +334,16 @@ mod tests {
             "<a>\u{0}</a>",
             "<a>&#1;</a>",
             "<a b=\"&#x1f;\"/>",
+            "<p:a xmlns:p=\"\"/>",
+            "<a><b\"c/></a>",
+            "<1a/>",
             "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
             deep.as_str(),
         ] {
             assert!(matches!(parse(bad.as_bytes()), Err(DavError::Xml(_))), "{bad}");
         }
+        let long = format!("<x:r xmlns:x=\"{}\">{}</x:r>", "n".repeat(400_000), "<x:a/>".repeat(100));
+        assert!(parse(long.as_bytes()).is_err(), "a long namespace, used often");
         let fits = "<a>".repeat(32) + &"</a>".repeat(32);
         assert!(parse(fits.as_bytes()).is_ok());
     }
