@@ -17,6 +17,7 @@ pub mod poll;
 pub mod properties;
 pub mod range;
 pub mod request;
+pub mod search;
 pub mod subscribe;
 pub mod xml;
 
