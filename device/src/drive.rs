@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, io, net::IpAddr, time::Duration};
 
-use directpush_common::clock::Moment;
+pub use directpush_fe::clock::Clock;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -16,28 +16,6 @@ use crate::{
     core::{Mailbox, News, Phone, Request, Response, Task, Trouble},
     http::{Connection, Server},
 };
-
-/// The real clock as the cores see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
-
-impl Clock {
-    /// A clock whose origin is now.
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Now.
-    pub fn now(self) -> Moment {
-        Moment(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// A moment as the runtime knows it.
-    pub fn instant(self, moment: Moment) -> Instant {
-        // A year is never, and far from where timers overflow.
-        self.0 + Duration::from_millis(moment.0.min(365 * 86_400_000))
-    }
-}
 
 /// What a phone's owner wants of it.
 #[derive(Debug)]

@@ -334,6 +334,11 @@ impl Phone {
         }
     }
 
+    /// Asks for the folders anew before anything else.
+    pub fn want_hierarchy(&mut self) {
+        self.hierarchy_stale = true;
+    }
+
     /// Its own changes go into the mailbox it holds.
     pub fn mailbox_mut(&mut self) -> &mut Mailbox {
         &mut self.mailbox

@@ -4,8 +4,11 @@
 //!
 //! What these tests show is that nothing is lost, whatever becomes of datagrams, servers and networks.
 
+mod crash;
+mod dav;
 mod flow;
 mod loss;
+mod model;
 mod moves;
 mod process;
 mod program;
