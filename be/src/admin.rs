@@ -14,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::passwords;
 use crate::error::{Error, WithCauses};
 use crate::mailbox::Mailboxes;
 use crate::mailbox::users::Edit;
@@ -31,10 +32,15 @@ pub enum Order {
     AddUser {
         name: String,
         password: String,
+        /// `password` is a hash in PHC form already, from another server.
+        #[serde(default)]
+        hashed: bool,
     },
     Password {
         name: String,
         password: String,
+        #[serde(default)]
+        hashed: bool,
     },
     SetUser {
         name: String,
@@ -82,15 +88,15 @@ pub async fn execute(boxes: &Arc<Mailboxes>, order: Order) -> Answer {
 async fn attempt(boxes: &Arc<Mailboxes>, order: Order) -> Result<Answer, String> {
     let told = |error: Error| WithCauses(&error).to_string();
     match order {
-        Order::AddUser { name, password } => {
+        Order::AddUser { name, password, hashed } => {
             let name = user(&name)?;
-            let hash = hash(password).await?;
+            let hash = hash(password, hashed).await?;
             boxes.add_user(&name, hash).await.map_err(told)?;
             tracing::info!(user = %name, "user added");
         }
-        Order::Password { name, password } => {
+        Order::Password { name, password, hashed } => {
             let name = user(&name)?;
-            let edit = Edit { hash: Some(hash(password).await?), ..Edit::default() };
+            let edit = Edit { hash: Some(hash(password, hashed).await?), ..Edit::default() };
             boxes.edit_user(&name, edit).await.map_err(told)?;
             tracing::info!(user = %name, "password changed");
         }
@@ -127,7 +133,12 @@ fn user(name: &str) -> Result<UserName, String> {
     name.parse().map_err(|error| format!("{name:?} cannot be a user: {error}"))
 }
 
-async fn hash(password: String) -> Result<String, String> {
+/// What is stored of a password. One that is hashed already is taken as it is, if a log-on can check it at a bearable cost.
+async fn hash(password: String, hashed: bool) -> Result<String, String> {
+    if hashed {
+        let refused = || "not a hash of argon2 in PHC form, or one that costs too much to check".to_owned();
+        return passwords::is_bearable(&password).then_some(password).ok_or_else(refused);
+    }
     if password.is_empty() || password.len() > 1024 || password.contains('\0') {
         return Err("a password has 1 to 1024 bytes".into());
     }

@@ -55,9 +55,17 @@ enum Command {
 #[derive(Subcommand)]
 enum User {
     /// Add a user; the password is asked for on the terminal, or read as one line from standard input.
-    Add { name: String },
+    Add {
+        name: String,
+        #[command(flatten)]
+        form: Form,
+    },
     /// Set a new password. Waiting devices are told, and old log-ons end at once.
-    Passwd { name: String },
+    Passwd {
+        name: String,
+        #[command(flatten)]
+        form: Form,
+    },
     /// Switch what a user may do.
     Set(Switches),
     /// Remove a user and the whole mailbox.
@@ -73,6 +81,13 @@ enum User {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+struct Form {
+    /// What is read is no password but its argon2 hash from another server, in PHC form ($argon2id$v=19$…).
+    #[arg(long)]
+    hashed: bool,
 }
 
 #[derive(Args)]
@@ -202,8 +217,12 @@ impl Administrator {
 
 async fn user(config: &Config, command: User) -> anyhow::Result<()> {
     let order = match command {
-        User::Add { name } => Order::AddUser { name, password: new_password()? },
-        User::Passwd { name } => Order::Password { name, password: new_password()? },
+        User::Add { name, form: Form { hashed } } => {
+            Order::AddUser { name, password: new_password()?, hashed }
+        }
+        User::Passwd { name, form: Form { hashed } } => {
+            Order::Password { name, password: new_password()?, hashed }
+        }
         User::Set(Switches { name, push, sync, disabled }) => {
             let [push, sync, disabled] = [push, sync, disabled].map(|switch| switch.map(Switch::is_on));
             if push.is_none() && sync.is_none() && disabled.is_none() {

@@ -63,13 +63,24 @@ pub struct Drive<O> {
     pub wishes: mpsc::Receiver<Wish>,
     /// The clock of all phones of this process.
     pub clock: Clock,
-    /// While this is false the phone does not ping.
-    pub gate: watch::Receiver<bool>,
+    /// What the phone may ask at present.
+    pub gate: watch::Receiver<Gate>,
+}
+
+/// Holds a phone back between two requests; one that is out is not touched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Gate {
+    /// It asks what it wants.
+    Open,
+    /// It does not ping.
+    NoPing,
+    /// It asks nothing at all.
+    Nothing,
 }
 
 /// A gate that is open for ever.
-pub fn open_gate() -> watch::Receiver<bool> {
-    watch::channel(true).1
+pub fn open_gate() -> watch::Receiver<Gate> {
+    watch::channel(Gate::Open).1
 }
 
 /// `Authorization` of a user and password ([RFC 7617] 2).
@@ -102,8 +113,12 @@ impl<O: Observer> Drive<O> {
                 self.grant(wish, &mut phone, &mut line);
                 continue;
             }
-            if phone.outstanding().is_none() && phone.is_in_step() && !*self.gate.borrow_and_update() {
-                self.observer.ready();
+            let gate = *self.gate.borrow_and_update();
+            let ready = gate == Gate::NoPing && phone.is_in_step();
+            if phone.outstanding().is_none() && (ready || gate == Gate::Nothing) {
+                if ready {
+                    self.observer.ready();
+                }
                 tokio::select! {
                     () = stop.cancelled() => return (phone, None),
                     Ok(()) = self.gate.changed() => {}

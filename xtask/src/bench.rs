@@ -51,6 +51,8 @@ struct Plan {
     rounds: usize,
     /// How long all is quiet before memory is read.
     quiet: Duration,
+    /// How long nobody waits before the memory of subscriptions is counted.
+    rest: Duration,
     /// How long CPU is watched while nothing happens.
     idle: Duration,
     one_at_a_time: usize,
@@ -67,6 +69,7 @@ impl Plan {
                 devices,
                 rounds: options.rounds.min(1),
                 quiet: secs(2),
+                rest: secs(1),
                 idle: secs(5),
                 one_at_a_time: 50,
                 rate: 100,
@@ -77,6 +80,7 @@ impl Plan {
                 devices: options.devices,
                 rounds: options.rounds,
                 quiet: secs(60),
+                rest: secs(15),
                 idle: secs(180),
                 one_at_a_time: 1000,
                 rate: RATE,
@@ -111,7 +115,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !can_load {
         report.left_out.push("directpush: this build's `directpush load` cannot be steered".to_owned());
     }
-    let mailboxes = if can_load { Some(Mailboxes::make(&release, plan.devices)?) } else { None };
+    let mailboxes =
+        if can_load { Some(Mailboxes::make(&release, plan.devices, COLD_DEVICES_MAX)?) } else { None };
     for round in 0..plan.rounds {
         println!("round {} of {}", round + 1, plan.rounds);
         if let Some(mailboxes) = &mailboxes {
@@ -142,7 +147,6 @@ pub(crate) fn build() -> Result<PathBuf> {
 
 /// How many devices log on anew in the cold round: each costs the back end an argon2.
 const COLD_DEVICES_MAX: usize = 100;
-const DEVICES_PER_USER: usize = 50;
 /// How long deliveries alone are measured.
 const DELIVER_SECS: u32 = 5;
 
@@ -156,15 +160,16 @@ fn our_round(
     let subject = Subject::Directpush;
     for (folders, figures) in [(1, ONE_FOLDER), (5, FIVE_FOLDERS)] {
         let mut pair = Pair::start(release, mailboxes)?;
-        // Where nothing is delivered, several devices share a user: each user's log-on costs an argon2.
-        let per_user = if folders == 1 { 1 } else { DEVICES_PER_USER };
-        let mut driver = pair.driver(plan.devices, per_user, folders)?;
-        // All that the front end keeps of a device counts; at the back end only the subscriptions, not mailboxes.
+        let mut driver = pair.driver(plan.devices, folders)?;
+        // All that the front end keeps of a device counts; at the back end only the subscriptions, not mailboxes and
+        // what the first Ping writes into them. So the devices park, rest, and park again.
         let fe_before = pss_bytes(&pair.front_end_pids())?;
         driver.ask("prepare")?;
-        sleep(plan.quiet);
-        let be_before = pss_bytes(&pair.back_end_pids())?;
         let parked = driver.ask("park")?;
+        driver.ask("rest 64")?;
+        sleep(plan.rest);
+        let be_before = pss_bytes(&pair.back_end_pids())?;
+        driver.ask("park")?;
         sleep(plan.quiet);
         let fe_grown = pss_bytes(&pair.front_end_pids())? - fe_before;
         let be_grown = pss_bytes(&pair.back_end_pids())? - be_before;
@@ -202,7 +207,7 @@ fn our_round(
         }
         drop(driver);
         let cold = plan.devices.min(COLD_DEVICES_MAX);
-        let mut driver = pair.driver(cold, 1, 1)?;
+        let mut driver = pair.driver(cold, 1)?;
         driver.ask("prepare")?;
         pair.restart()?;
         let parked = driver.ask("park")?;
@@ -284,7 +289,15 @@ fn wakes(subject: Subject, driver: &mut Driver, plan: &Plan, report: &mut Report
     sleep(BETWEEN);
     let rate = driver.ask(&format!("rate {} {}", plan.rate, plan.rate_secs))?;
     sleep(BETWEEN);
-    let all = driver.ask("all 64")?;
+    // nchan's devices have nothing to sync.
+    let (all, synced) = match subject {
+        Subject::Nchan => (driver.ask("all 64")?, None),
+        Subject::Directpush => {
+            let all = driver.ask("all 64 held")?;
+            sleep(BETWEEN);
+            (all, Some(driver.ask("all 64")?))
+        }
+    };
     let aim = "p50 ≤ 3 × nchan + 1 request";
     report.add(subject, "wake, one at a time, p50", "µs", aim, one.latency_us.p50);
     report.add(subject, "wake, one at a time, p99", "µs", "", one.latency_us.p99);
@@ -297,12 +310,24 @@ fn wakes(subject: Subject, driver: &mut Driver, plan: &Plan, report: &mut Report
         "≥ 3000",
         count(all.changes) / all.took_secs,
     );
+    if let Some(synced) = &synced {
+        let per_sec = count(synced.changes) / synced.took_secs;
+        report.add(
+            subject,
+            "the same, each device syncing and waiting again at once",
+            "wakes/s",
+            "",
+            per_sec,
+        );
+    }
     report.add(
         subject,
         "unanswered changes",
         "",
         "0",
-        count(one.unanswered + rate.unanswered + all.unanswered),
+        count(
+            one.unanswered + rate.unanswered + all.unanswered + synced.map_or(0, |synced| synced.unanswered),
+        ),
     );
     Ok(())
 }

@@ -184,6 +184,27 @@ impl Passwords {
     }
 }
 
+/// Whether a hash from elsewhere can be taken: argon2 in PHC form with salt and output, that checks in at most 256 MiB and about
+/// a second. Weaker ones than ours are taken: they are as good as they were where they come from.
+pub fn is_bearable(hash: &str) -> bool {
+    const KIB_MAX: u64 = 256 * 1024;
+    const KIB_PASSES_MAX: u64 = 2 * KIB_MAX;
+    const LANES_MAX: u64 = 16;
+    let fields: Vec<&str> = hash.split('$').collect();
+    let ["", algorithm, _, costs, _, _] = fields[..] else { return false };
+    let cost = |name: &str| {
+        let value = costs.split(',').find_map(|cost| cost.strip_prefix(name)?.strip_prefix('='));
+        value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(u64::MAX)
+    };
+    let [memory, passes, lanes] = ["m", "t", "p"].map(cost);
+    hash.len() <= 512
+        && algorithm.starts_with("argon2")
+        && memory <= KIB_MAX
+        && memory.saturating_mul(passes) <= KIB_PASSES_MAX
+        && lanes <= LANES_MAX
+        && password_auth::is_hash_obsolete(hash).is_ok()
+}
+
 /// How long the answer to the n-th failure in a row is held back.
 fn hold(failures: u32) -> Duration {
     match failures.saturating_sub(FREE_FAILURES) {
@@ -225,6 +246,19 @@ mod tests {
         // A new version of the credential forgets what was remembered.
         let other = passwords.hash("new".into()).await.unwrap();
         assert_eq!(passwords.check("a", 2, "correct horse", Some(other)).await, Verdict::Wrong);
+    }
+
+    #[test]
+    fn hashes_from_elsewhere_must_be_whole_and_bearable() {
+        let ours = password_auth::generate_hash("x");
+        assert!(is_bearable(&ours));
+        let (head, tail) = ours.split_at(ours.find("m=").unwrap());
+        let dearer = format!("{head}m=4194304{}", &tail[tail.find(',').unwrap()..]);
+        let longer = ours.replace("t=2", "t=4000000000");
+        let cut = ours[..ours.rfind('$').unwrap()].to_owned();
+        for bad in [dearer, longer, cut, String::new(), "$1$abc$def".into(), "$2y$10$abc".into()] {
+            assert!(!is_bearable(&bad), "{bad}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,10 @@ use std::process::{Command, Output, Stdio};
 
 use crate::client::{ALICE, Be};
 
+/// "bench-password", hashed cheaply.
+const FROM_ELSEWHERE: &str =
+    "$argon2id$v=19$m=8,t=1,p=1$YmVuY2htYXJrIG9ubHkuLg$fMgNf1uPDiibgCCCHnRDTTmhZOPlf0IMlS3AVyg+r3w\n";
+
 fn tool(config: &Path, arguments: &[&str], password: Option<&str>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_directpush-be"))
         .arg("--config")
@@ -66,6 +70,11 @@ async fn users_are_kept_while_the_server_runs() {
     be.fe("GET", &format!("/exchange/{ALICE}/"), &[], b"").await.expect(401);
     be.log_on_as(ALICE, crate::client::PASSWORD).await.expect(401);
     be.log_on_as(ALICE, "another").await.expect(200);
+    // A hash from another server comes as it is; a password given for one is refused.
+    ok(&run(&["user", "passwd", ALICE, "--hashed"], Some(FROM_ELSEWHERE)).await.unwrap());
+    be.log_on_as(ALICE, "bench-password").await.expect(200);
+    let refused = run(&["user", "passwd", ALICE, "--hashed"], Some("bench-password\n")).await.unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not a hash of argon2"));
     ok(&run(&["user", "remove", "bob@example.com", "--yes"], None).await.unwrap());
     be.log_on_as("bob@example.com", "secret").await.expect(401);
     let said = be.lmtp(&crate::client::mail("bob@example.com", "x")).await;

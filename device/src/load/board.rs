@@ -52,6 +52,8 @@ pub struct Board {
     slots: Mutex<Vec<Slot>>,
     finished: Mutex<Vec<Journey>>,
     under_way: AtomicUsize,
+    /// Journeys under way whose device was not woken yet.
+    asleep: AtomicUsize,
     /// Devices that hold all there is.
     pub ready: AtomicUsize,
     /// Pings that are out.
@@ -76,6 +78,7 @@ impl Board {
             slots: Mutex::new(slots),
             finished: Mutex::default(),
             under_way: AtomicUsize::new(0),
+            asleep: AtomicUsize::new(0),
             ready: AtomicUsize::new(0),
             parked: AtomicUsize::new(0),
             stopped: AtomicUsize::new(0),
@@ -92,6 +95,7 @@ impl Board {
         };
         slot.journey = Some(Journey { sent: Instant::now(), acked: None, woken: None, synced: None });
         self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.asleep.fetch_add(1, Ordering::Relaxed);
         true
     }
 
@@ -101,8 +105,9 @@ impl Board {
         let Some(slot) = slots.get_mut(device) else { return };
         match acked {
             None => {
-                if slot.journey.take().is_some() {
+                if let Some(journey) = slot.journey.take() {
                     self.under_way.fetch_sub(1, Ordering::Relaxed);
+                    self.asleep.fetch_sub(usize::from(journey.woken.is_none()), Ordering::Relaxed);
                 }
             }
             Some(_) => {
@@ -124,10 +129,16 @@ impl Board {
         self.under_way.load(Ordering::Relaxed)
     }
 
+    /// Journeys whose device was not woken yet.
+    pub fn asleep(&self) -> usize {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// Ends all journeys; returns how many were under way.
     pub fn give_up(&self) -> usize {
         let mut slots = lock(&self.slots);
         self.under_way.store(0, Ordering::Relaxed);
+        self.asleep.store(0, Ordering::Relaxed);
         slots.iter_mut().filter_map(|slot| slot.journey.take()).count()
     }
 
@@ -194,6 +205,17 @@ impl Watcher {
         }
     }
 
+    fn woken(&self, at: Instant) {
+        let board = &self.board;
+        board.change(self.device, |slot| {
+            if let Some(journey) = slot.journey.as_mut().filter(|journey| journey.woken.is_none()) {
+                journey.woken = Some(at);
+                board.asleep.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        board.changed.notify_waiters();
+    }
+
     fn disturbed(&self) {
         self.board.disturbances.fetch_add(1, Ordering::Relaxed);
     }
@@ -224,11 +246,7 @@ impl Observer for Watcher {
             return;
         }
         match PingResponse::decode(&response.body, directpush_common::wbxml::Limits::default()) {
-            Ok(PingResponse::Changed(_)) => self.board.change(self.device, |slot| {
-                if let Some(journey) = &mut slot.journey {
-                    journey.woken.get_or_insert(at);
-                }
-            }),
+            Ok(PingResponse::Changed(_)) => self.woken(at),
             Ok(PingResponse::ServerError) => self.disturbed(),
             _ => {}
         }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::board::{Board, Watcher};
 use crate::{
     core::{Kind, Phone, Profile},
-    drive::{Clock, Drive, Wish, basic},
+    drive::{Clock, Drive, Gate, Wish, basic},
     http::Server,
 };
 
@@ -58,7 +58,7 @@ pub struct Fleet {
     accounts: Vec<Account>,
     servers: Vec<Server>,
     fashion: Fashion,
-    gate: watch::Sender<bool>,
+    gate: watch::Sender<Gate>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     wishes: Vec<mpsc::Sender<Wish>>,
@@ -72,7 +72,7 @@ impl Fleet {
             board: Board::new(fashion.devices),
             accounts,
             servers,
-            gate: watch::channel(false).0,
+            gate: watch::channel(Gate::NoPing).0,
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
             wishes: Vec::new(),
@@ -152,7 +152,7 @@ impl Fleet {
 
     /// Lets all Pings out and waits until every one is, or `until`.
     pub async fn park(&self, until: Instant, progress: impl Fn(u64)) -> usize {
-        self.gate.send_replace(true);
+        self.gate.send_replace(Gate::Open);
         let out = |board: &Board| board.parked.load(Ordering::Relaxed);
         let done = |board: &Board| {
             progress(out(board) as u64);
@@ -160,6 +160,11 @@ impl Fleet {
         };
         self.board.wait_for(until, done).await;
         out(&self.board)
+    }
+
+    /// What devices may ask whose requests were answered.
+    pub fn set_gate(&self, gate: Gate) {
+        self.gate.send_replace(gate);
     }
 
     /// Ends all devices.

@@ -9,7 +9,9 @@
 //! | `park` | lets all Pings out; done when the last ones sent have been woken by a message |
 //! | `one COUNT` | one message at a time, each when the last is on its device |
 //! | `rate PER_SEC SECS` | messages at this rate, whatever the devices do |
-//! | `all CONNECTIONS` | one message for every device, over so many LMTP connections |
+//! | `all CONNECTIONS` | one message for every device, over so many LMTP connections; each syncs and waits again at once |
+//! | `all CONNECTIONS held` | the same, but nobody syncs before all have been woken |
+//! | `rest CONNECTIONS` | one message for every device, which syncs and does not ping again before the next `park` |
 //! | `deliver CONNECTIONS SECS` | messages to a user without devices' waiting for them |
 //!
 //! Not here: making users (the back end's command line does).
@@ -40,10 +42,12 @@ use self::{
     options::{Mode, accounts},
     report::{Latency, Report, micros},
 };
-use crate::{http::Server, lmtp::LmtpAddress};
+use crate::{drive::Gate, http::Server, lmtp::LmtpAddress};
 
 /// How long a change may take before it counts as unanswered.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long all changes of a phase may take to be on their devices.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
 /// How long devices may take to get their Pings out.
 const PARK_MAX: Duration = Duration::from_mins(2);
 /// LMTP connections for a given rate: more than one, so that a commit on its way delays nobody.
@@ -90,6 +94,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     load.fleet.stop().await;
     ensure!(unanswered == 0, "{unanswered} changes were not answered");
     Ok(())
+}
+
+/// What a device does when it was woken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum After {
+    /// It syncs and waits again.
+    Sync,
+    /// It syncs, and does not ping before it is let.
+    Rest,
+    /// It holds its Sync back until all have been woken, so that the time is that of the wakes alone.
+    Held,
 }
 
 struct Load {
@@ -143,7 +158,9 @@ impl Load {
             ["idle", secs] => self.idle(secs.parse()?).await,
             ["one", count] => self.one_at_a_time(count.parse()?).await?,
             ["rate", per_sec, secs] => self.at_rate(per_sec.parse()?, secs.parse()?).await?,
-            ["all", connections] => self.all(connections.parse()?).await?,
+            ["all", connections] => self.all(connections.parse()?, After::Sync).await?,
+            ["all", connections, "held"] => self.all(connections.parse()?, After::Held).await?,
+            ["rest", connections] => self.all(connections.parse()?, After::Rest).await?,
             ["deliver", connections, secs] => self.deliver(connections.parse()?, secs.parse()?).await?,
             _ => bail!("unknown command {command:?}"),
         };
@@ -180,7 +197,7 @@ impl Load {
         bar.finish_and_clear();
         ensure!(parked == all, "only {parked} of {all} devices wait; {}", self.disturbances());
         let last: Vec<usize> = (all.saturating_sub(SENTINELS)..all).collect();
-        let woken = self.wake_each("park", &last, SENTINELS).await?;
+        let woken = self.wake_each("park", &last, SENTINELS, After::Sync).await?;
         let late = woken.unanswered;
         ensure!(late == 0, "{late} of the last Pings were not answered; {}", self.disturbances());
         let took = began.elapsed();
@@ -237,9 +254,9 @@ impl Load {
         Ok(summary("rate", count, unanswered, refused, took, &journeys))
     }
 
-    async fn all(&mut self, connections: usize) -> anyhow::Result<Report> {
+    async fn all(&mut self, connections: usize, after: After) -> anyhow::Result<Report> {
         let devices: Vec<usize> = (0..self.fleet.size()).collect();
-        self.wake_each("all", &devices, connections).await
+        self.wake_each("all", &devices, connections, after).await
     }
 
     /// One message for each of these devices at once; done when the last is synced.
@@ -248,10 +265,16 @@ impl Load {
         phase: &'static str,
         devices: &[usize],
         connections: usize,
+        after: After,
     ) -> anyhow::Result<Report> {
         let (began, mailer) = (Instant::now(), Mailer::new(self.lmtp.clone(), connections));
         let mut sending = JoinSet::new();
         let mut count = 0;
+        match after {
+            After::Sync => {}
+            After::Rest => self.fleet.set_gate(Gate::NoPing),
+            After::Held => self.fleet.set_gate(Gate::Nothing),
+        }
         for &device in devices {
             if self.fleet.board.begin(device) {
                 count += 1;
@@ -262,6 +285,11 @@ impl Load {
             }
         }
         let refused = drain(&mut sending).await?;
+        if after == After::Held {
+            let board = &self.fleet.board;
+            board.wait_for(Instant::now() + ANSWER_MAX, |board| board.asleep() == 0).await;
+            self.fleet.set_gate(Gate::Open);
+        }
         let (journeys, unanswered) = self.settle().await;
         let last = journeys.iter().filter_map(|journey| journey.woken).max().unwrap_or_else(Instant::now);
         Ok(summary(phase, count, unanswered, refused, last - began, &journeys))
@@ -352,7 +380,7 @@ impl Load {
     /// Waits for all journeys under way.
     async fn settle(&self) -> (Vec<board::Journey>, usize) {
         let board = &self.fleet.board;
-        board.wait_for(Instant::now() + ANSWER_MAX, |board| board.under_way() == 0).await;
+        board.wait_for(Instant::now() + SETTLE_MAX, |board| board.under_way() == 0).await;
         let unanswered = board.give_up();
         (board.take_finished(), unanswered)
     }

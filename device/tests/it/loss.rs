@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use directpush_device::{
     core::Kind,
+    drive::Gate,
     lmtp::LmtpAddress,
     load::{
         board::Journey,
@@ -115,7 +116,7 @@ async fn c_a_change_between_the_last_sync_and_subscribe_answers_at_once() {
     phone.in_step().await;
     stage.deliver("in the gap").await;
     let opened = Instant::now();
-    phone.gate.send_replace(true);
+    phone.gate.send_replace(Gate::Open);
     let woken = phone.woken().await;
     assert!(woken - opened < Duration::from_secs(5), "at once, and not by POLL: {:?}", woken - opened);
     phone.has("in the gap").await;
@@ -130,7 +131,7 @@ async fn d_a_change_between_subscribe_and_its_response_is_not_lost() {
     let mut phone = TestPhone::start_gated(stage.server(), profile, false);
     phone.in_step().await;
     stage.http_relay.hold("SUBSCRIBE");
-    phone.gate.send_replace(true);
+    phone.gate.send_replace(Gate::Open);
     stage.sights_until("SUBSCRIBE", |sight| is_exchange(sight, "SUBSCRIBE")).await;
     stage.deliver("overtaking").await;
     let taken = &stage.frontend.server.engine.tally.notify_taken;

@@ -6,7 +6,7 @@ use directpush_common::eas::ping::PingResponse;
 use directpush_common::wbxml::Limits;
 use directpush_device::{
     core::{Kind, Phone, Profile, Task, Trouble},
-    drive::{Clock, Drive, Wish, basic},
+    drive::{Clock, Drive, Gate, Wish, basic},
     http::Server,
     lmtp::{Lmtp, LmtpAddress},
     load::mail::message,
@@ -151,7 +151,7 @@ pub(crate) fn profile(user: &str, id: &str, strategy: Kind) -> Profile {
 pub(crate) struct TestPhone {
     events: mpsc::UnboundedReceiver<PhoneEvent>,
     pub(crate) wishes: mpsc::Sender<Wish>,
-    pub(crate) gate: watch::Sender<bool>,
+    pub(crate) gate: watch::Sender<Gate>,
     stop: CancellationToken,
     task: JoinHandle<(Phone, Option<Trouble>)>,
 }
@@ -165,7 +165,7 @@ impl TestPhone {
     pub(crate) fn start_gated(server: Server, profile: Profile, open: bool) -> Self {
         let (tell, events) = mpsc::unbounded_channel();
         let (wishes, wishes_out) = mpsc::channel(8);
-        let (gate, gate_out) = watch::channel(open);
+        let (gate, gate_out) = watch::channel(if open { Gate::Open } else { Gate::NoPing });
         let stop = CancellationToken::new();
         let drive = Drive {
             server,

@@ -190,7 +190,7 @@ async fn a_password_change_ends_the_wait_and_the_old_one_is_refused() {
     let [inbox, _] = synced(&stage, "old").await;
     let wait = waiting(&server, "old", full(480, &[&inbox]));
     stage.armed(1).await;
-    let order = Order::Password { name: USER.to_owned(), password: "another one".to_owned() };
+    let order = Order::Password { name: USER.to_owned(), password: "another one".to_owned(), hashed: false };
     assert!(matches!(stage.backend.order(order).await, Answer::Done));
     timeout(PATIENCE, wait).await.expect("ended at once").unwrap();
     let target = PING.replace('%', "old");

@@ -9,7 +9,7 @@ use crate::steps::Outcome;
 
 pub(super) fn swaks() -> Result<Outcome> {
     let programs = build()?;
-    let pair = Pair::start(&programs, &Mailboxes::make(&programs, 1)?)?;
+    let pair = Pair::start(&programs, &Mailboxes::make(&programs, 1, 0)?)?;
     let (accepted, said) = deliver(&pair, "load-0@bench")?;
     ensure!(
         accepted && said.contains("<-  250 2.1.5 <load-0@bench>"),
