@@ -45,6 +45,10 @@ pub(super) fn small() -> StoreOptions {
         cache_bytes: 4 * 1024 * 1024,
         segment_bytes: 16 * 1024,
         checkpoint_bytes: 32 * 1024,
+        snapshot_bytes: 24 * 1024,
+        snapshot_bytes_per_sec: 0,
+        snapshot_memory_bytes: 8 * 1024,
+        spare_bytes: 0,
         reserve_bytes: 64 * 1024,
         ..StoreOptions::default()
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{
     conformance::small,
-    record::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES},
+    record::{FRAME_HEADER_BYTES, HEADER_BYTES},
     *,
 };
 
@@ -22,7 +22,7 @@ pub(super) async fn open(dir: &Path) -> Store {
 
 /// One segment, whatever is written.
 fn one_segment() -> StoreOptions {
-    StoreOptions { segment_bytes: u64::MAX, ..small() }
+    StoreOptions { segment_bytes: u64::MAX, snapshot_bytes: u64::MAX, ..small() }
 }
 
 pub(super) async fn all(store: &Store) -> Vec<(Key, Value)> {
@@ -52,7 +52,7 @@ async fn run_to(dir: &Path, n: u8, options: StoreOptions) {
     store.close().await.unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     // The index first: in a crash it is never ahead of the journal.
     let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -76,10 +76,10 @@ pub(super) fn segments(dir: &Path) -> Vec<PathBuf> {
 
 /// Where the records of a segment begin, and its end.
 fn record_starts(bytes: &[u8]) -> Vec<usize> {
-    let mut starts = vec![SEGMENT_HEADER_BYTES];
+    let mut starts = vec![HEADER_BYTES];
     while let Some(&at) = starts.last().filter(|at| **at < bytes.len()) {
         let payload = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
-        starts.push(at + RECORD_HEADER_BYTES + payload as usize);
+        starts.push(at + FRAME_HEADER_BYTES + payload as usize);
     }
     starts
 }
@@ -144,7 +144,7 @@ async fn damage_in_the_middle_is_an_error_that_names_the_place() {
 async fn a_missing_or_cut_segment_is_damage_unless_it_is_the_last() {
     let scratch = tempfile::tempdir().unwrap();
     let origin = scratch.path().join("origin");
-    run_to(&origin, 100, StoreOptions { segment_bytes: 1000, ..small() }).await;
+    run_to(&origin, 100, StoreOptions { segment_bytes: 1000, snapshot_bytes: u64::MAX, ..small() }).await;
     fs::remove_dir_all(origin.join("index")).unwrap();
     let count = segments(&origin).len();
     assert!(count > 5, "{count} segments");
@@ -282,9 +282,9 @@ async fn foreign_formats_and_second_owners_are_refused() {
     assert!(refused.unwrap().to_string().contains("in use by another process"));
     store.close().await.unwrap();
     drop(store);
-    fs::write(dir.join("format"), "directpush store 2\n").unwrap();
+    fs::write(dir.join("format"), "directpush store 3\n").unwrap();
     let refused = Store::open(&dir, &small()).await.err();
-    assert!(matches!(refused, Some(StoreError::NewerFormat { found: 2, known: 1, .. })), "{refused:?}");
+    assert!(matches!(refused, Some(StoreError::NewerFormat { found: 3, known: 2, .. })), "{refused:?}");
     for text in ["", "directpush store 0\n", "something else\n"] {
         fs::write(dir.join("format"), text).unwrap();
         let refused = Store::open(&dir, &small()).await.err();

@@ -24,6 +24,8 @@ pub(crate) trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory; one that exists is an error.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory last.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
@@ -56,6 +58,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -99,14 +105,21 @@ pub(crate) fn write_whole(
     })
 }
 
-/// Makes a directory, and those above it, last.
+/// Makes a directory, and those above it, and sees that they last.
 pub(crate) fn make_dir(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     if path.is_dir() {
         return Ok(());
     }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_dir(disk, parent)?;
+    }
     let make = || {
-        fs::create_dir_all(path)?;
-        path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
+        match disk.create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        disk.sync_dir(parent.unwrap_or(Path::new(".")))
     };
     make().map_err(|error| StoreError::io(format!("make directory {}", path.display()), error))
 }
@@ -133,6 +146,8 @@ pub(crate) mod faulty {
         pub(crate) sync_fails: AtomicBool,
         /// Whether files cannot be cut.
         pub(crate) cut_fails: AtomicBool,
+        /// Whether nothing can be written at all.
+        pub(crate) read_only: AtomicBool,
         /// How often a file was synced.
         pub(crate) syncs: AtomicU64,
     }
@@ -144,19 +159,28 @@ pub(crate) mod faulty {
 
     impl Disk for FaultyDisk {
         fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            self.0.writable()?;
             Ok(Box::new(FaultyFile(RealDisk.create(path)?, self.0.clone())))
         }
 
         fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            self.0.writable()?;
             Ok(Box::new(FaultyFile(RealDisk.open(path)?, self.0.clone())))
         }
 
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.0.writable()?;
             RealDisk.rename(from, to)
         }
 
         fn remove(&self, path: &Path) -> io::Result<()> {
+            self.0.writable()?;
             RealDisk.remove(path)
+        }
+
+        fn create_dir(&self, path: &Path) -> io::Result<()> {
+            self.0.writable()?;
+            RealDisk.create_dir(path)
         }
 
         fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -164,8 +188,15 @@ pub(crate) mod faulty {
         }
     }
 
+    impl Faults {
+        fn writable(&self) -> io::Result<()> {
+            if self.read_only.load(SeqCst) { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+        }
+    }
+
     impl DiskFile for FaultyFile {
         fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.1.writable()?;
             if !self.1.full.load(SeqCst) {
                 return self.0.write_all_at(bytes, offset);
             }
@@ -177,6 +208,7 @@ pub(crate) mod faulty {
         }
 
         fn set_len(&self, bytes: u64) -> io::Result<()> {
+            self.1.writable()?;
             if self.1.cut_fails.load(SeqCst) {
                 return Err(io::Error::other("injected: cannot cut"));
             }

@@ -2,12 +2,13 @@
 //!
 //! A group of commits goes to the journal, is synced, and then goes to the tree together with its
 //! position, in one batch. So the tree is at any time the journal up to some position: what is
-//! missing is replayed at the next start, and a tree that is damaged or gone is made anew.
+//! missing is replayed at the next start, and a tree that is damaged or gone is made anew from the
+//! newest snapshot and the journal behind it.
 //!
 //! Everything here blocks; the committer owns it, and readers share the tree through [`Shared`].
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -18,10 +19,12 @@ use parking_lot::RwLock;
 use tracing::{error, info, warn};
 
 use super::{
-    Found, Read, StoreError, StoreOptions,
-    journal::Journal,
+    Found, Key, Read, StoreError, StoreOptions, Value,
+    disk::make_dir,
+    journal::{self, Journal, Unwritten},
     place::Place,
     record::Writes,
+    snapshot::{self, SnapshotReader},
     tree::{Tree, is_damage},
 };
 
@@ -50,6 +53,16 @@ impl Shared {
         tree.read(read).map_err(|failure| {
             self.note(&failure);
             failed("read the index", failure)
+        })
+    }
+
+    /// Hands what sled holds back to the operating system, if the tree is there.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let tree = self.tree.read();
+        let Some(tree) = tree.as_ref() else { return Err(self.down()) };
+        tree.flush().map_err(|failure| {
+            self.note(&failure);
+            failed("flush the index", failure)
         })
     }
 
@@ -116,6 +129,20 @@ impl Engine {
         Arc::clone(&self.shared)
     }
 
+    pub(crate) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
+
+    pub(crate) fn options(&self) -> StoreOptions {
+        self.options
+    }
+
+    /// Ends a segment of the journal: everything so far is in the older ones. Answers the position.
+    pub(crate) fn roll(&mut self) -> Result<u64, StoreError> {
+        self.repair()?;
+        self.journal.roll()
+    }
+
     /// Opens the tree again if it failed; makes it anew if it is damaged.
     pub(crate) fn repair(&mut self) -> Result<(), StoreError> {
         match self.shared.damaged.load(SeqCst) {
@@ -139,9 +166,12 @@ impl Engine {
         })
     }
 
-    /// Makes a group: durable first, then visible.
-    pub(crate) fn make(&mut self, writes: &Writes) -> Result<(), StoreError> {
-        let (position, bytes) = self.journal.append(writes)?;
+    /// Makes a group: durable first, then visible. Answers how much the journal grew, in bytes.
+    pub(crate) fn make(&mut self, writes: &Writes) -> Result<u64, StoreError> {
+        let (position, bytes) = self.journal.append(writes).map_err(|unwritten| match unwritten {
+            Unwritten::Not(error) => error,
+            Unwritten::Unknown(error) => failed("write the journal", error),
+        })?;
         if !self.apply(position, writes) {
             // The replay of a repair applies this group too. If it cannot, a later one does.
             self.repair().map_err(|failure| failed("apply a commit", failure))?;
@@ -150,7 +180,7 @@ impl Engine {
         if self.unflushed_bytes >= self.options.checkpoint_bytes {
             self.checkpoint();
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Brings a group into the tree; otherwise the tree is away and noted as failed.
@@ -282,8 +312,17 @@ impl From<StoreError> for Failure {
 }
 
 fn try_open(place: &Place, options: &StoreOptions) -> Result<(Tree, Journal), Failure> {
-    let tree = Tree::open(&place.index(), options.cache_bytes)?;
-    let made = tree.position()?;
+    make_dir(&*place.disk, &place.snapshots())?;
+    snapshot::remove_unfinished(&place.snapshots(), &*place.disk)?;
+    let snapshots = snapshot::list(&place.snapshots())?;
+    let newest = snapshots.last().map_or(0, |(through, _)| *through);
+    let first = journal::segments(&place.journal())?.first().map_or(u64::MAX, |(first, _)| *first);
+    let mut tree = Tree::open(&place.index(), options.cache_bytes)?;
+    let mut made = tree.position()?;
+    let goes_on = if made == 0 { newest == 0 && tree.is_empty()? } else { first <= made.saturating_add(1) };
+    if !goes_on {
+        (tree, made) = load(place, options, tree, &snapshots, first)?;
+    }
     let mut replay = Replay { tree: &tree, writes: Writes::new(), bytes: 0, position: made, failure: None };
     let journal = Journal::open(
         Path::new(&place.journal()),
@@ -297,6 +336,10 @@ fn try_open(place: &Place, options: &StoreOptions) -> Result<(Tree, Journal), Fa
     }
     let journal = journal?;
     replay.apply()?;
+    if journal.position() < newest {
+        let what = "it ends before the newest snapshot";
+        return Err(StoreError::Corrupt { path: place.journal(), offset: 0, what }.into());
+    }
     if journal.position() < made {
         return Err(Failure::Ahead);
     }
@@ -305,6 +348,60 @@ fn try_open(place: &Place, options: &StoreOptions) -> Result<(Tree, Journal), Fa
         info!(from = made, to = journal.position(), "replayed the journal");
     }
     Ok((tree, journal))
+}
+
+/// Makes the tree anew from the newest snapshot that can be believed; the journal begins at `first`.
+/// Answers it with its position: 0 when all of it must come from the journal.
+fn load(
+    place: &Place,
+    options: &StoreOptions,
+    tree: Tree,
+    snapshots: &[(u64, PathBuf)],
+    first: u64,
+) -> Result<(Tree, u64), Failure> {
+    drop(tree);
+    let mut damage = None;
+    for (through, path) in snapshots.iter().rev() {
+        if first > through.saturating_add(1) {
+            break;
+        }
+        place.remove_index()?;
+        let tree = Tree::open(&place.index(), options.cache_bytes)?;
+        info!(snapshot = %path.display(), "making the index anew");
+        match fill(&tree, path, *through) {
+            Err(Failure::Store(corrupt @ StoreError::Corrupt { .. })) => {
+                error!(error = %corrupt, "a snapshot is damaged; trying the one before it");
+                damage.get_or_insert(corrupt);
+            }
+            filled => return filled.map(|()| (tree, *through)),
+        }
+    }
+    if first == 1 || snapshots.is_empty() && first == u64::MAX {
+        place.remove_index()?;
+        return Ok((Tree::open(&place.index(), options.cache_bytes)?, 0));
+    }
+    let what = "neither a snapshot nor the index reaches to where it begins";
+    let gap = StoreError::Corrupt { path: place.journal(), offset: 0, what };
+    Err(damage.unwrap_or(gap).into())
+}
+
+/// Fills an empty tree from a snapshot.
+fn fill(tree: &Tree, path: &Path, through: u64) -> Result<(), Failure> {
+    let mut reader = SnapshotReader::open(path)?;
+    let (mut entries, mut bytes) = (Vec::<(Key, Value)>::new(), 0);
+    while let Some((key, value)) = reader.next()? {
+        let Some(value) = value else { continue };
+        bytes += key.len() + value.len();
+        entries.push((key, value));
+        if bytes >= REPLAY_BYTES {
+            tree.fill(&entries, None)?;
+            entries.clear();
+            bytes = 0;
+        }
+    }
+    tree.fill(&entries, Some(through))?;
+    tree.flush()?;
+    Ok(())
 }
 
 /// Applies journal records to the tree, many at a time.

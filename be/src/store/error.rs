@@ -14,6 +14,10 @@ pub enum StoreError {
     /// No space is left: nothing was written. Reads go on, and writes succeed again once there is space.
     #[error("no space left on the store's device")]
     Full,
+    /// The file system has become read-only: nothing was written. Reads go on, and writes succeed again
+    /// once it can be written to.
+    #[error("the store's file system is read-only")]
+    ReadOnly,
     /// A key, value or commit over its bound: nothing was written. A mistake of the caller.
     #[error("{what} of {bytes} bytes is over the bound of {bytes_max}")]
     TooLarge {
@@ -36,8 +40,12 @@ pub enum StoreError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
-    /// The journal cannot be believed: it was damaged after it was written. Restore from a backup.
-    #[error("{} is damaged at byte {offset}: {what}", path.display())]
+    /// A file cannot be believed: it was damaged after it was written.
+    #[error(
+        "{} is damaged at byte {offset}: {what}; `directpush-be fsck` says what is lost, \
+         `directpush-be restore` brings a backup back",
+        path.display()
+    )]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
@@ -65,10 +73,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Wraps what the operating system said; `Full` when it said that there is no space.
+    /// Wraps what the operating system said: `Full` or `ReadOnly`, when it said that.
     pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
         if is_full(&source) {
             return Self::Full;
+        }
+        if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return Self::ReadOnly;
         }
         Self::Io { doing: doing.into(), source: Arc::new(source) }
     }

@@ -47,7 +47,7 @@ impl FileBodies {
             .filter(|path| !path.is_dir())
             .collect();
         for path in &missing {
-            fs::create_dir(path).map_err(fail)?;
+            disk.create_dir(path).map_err(fail)?;
         }
         if !missing.is_empty() {
             disk.sync_dir(&dir).map_err(fail)?;

@@ -1,11 +1,11 @@
 //! The journal: every group of commits in the order in which it was made, and the truth of the store.
 //!
-//! It is a row of segment files, `<first position in hex>.journal`, of about 64 MiB each, so that the
-//! oldest can be dropped once a snapshot covers them. One record is one group commit and is synced
+//! It is a row of segment files, `<first position in hex>.journal`, of about 64 MiB each; the oldest are
+//! dropped once a snapshot covers them (`upkeep`). One record is one group commit and is synced
 //! before the next is written; so only the last record can be torn by a crash, and anything bad
 //! before a good record is damage.
 //!
-//! Not here: what a record looks like (`record`), snapshots and trimming.
+//! Not here: what a record looks like (`record`), snapshots, and when to trim.
 
 use std::{
     fs::{self, File},
@@ -20,8 +20,8 @@ use super::{
     StoreError,
     disk::{Disk, DiskFile, make_dir, write_whole},
     record::{
-        Next, SEGMENT_HEADER_BYTES, SegmentHeader, Writes, decode_writes, encode_record, holds_record,
-        read_record,
+        FRAME_HEADER_BYTES, HEADER_BYTES, Header, Next, SEGMENT, Writes, decode_writes, encode_record,
+        holds_record, read_record,
     },
 };
 
@@ -34,15 +34,25 @@ pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
     /// The segment being written.
-    header: SegmentHeader,
+    header: Header,
     path: PathBuf,
     file: Box<dyn DiskFile>,
     /// Its length, in bytes: where the next record goes.
     length: u64,
     /// The position of the last record.
     position: u64,
-    /// Set when a failed write could not be undone: nothing may be appended behind it.
+    /// Set when a failed write could not be undone: nothing may be appended before it is.
     broken: bool,
+    /// Set while a new segment is begun: its name may be there, so nothing may go to the old one.
+    beginning: bool,
+}
+
+/// What became of an append that failed.
+pub(crate) enum Unwritten {
+    /// The record is not in the journal.
+    Not(StoreError),
+    /// A part of it may be, and after a crash now even all of it.
+    Unknown(StoreError),
 }
 
 impl Journal {
@@ -61,10 +71,13 @@ impl Journal {
         mut replay: impl FnMut(u64, Writes) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         make_dir(&*disk, dir)?;
-        let segments = list_segments(dir, &*disk)?;
+        let segments = list_segments(dir, Some(&*disk))?;
         if segments.is_empty() {
+            if after > 0 {
+                return Err(corrupt(dir, 0, "the journal is gone"));
+            }
             let (header, path, file) = new_segment(dir, &*disk, 1)?;
-            let length = SEGMENT_HEADER_BYTES as u64;
+            let length = HEADER_BYTES as u64;
             let dir = dir.to_owned();
             return Ok(Self {
                 dir,
@@ -76,6 +89,7 @@ impl Journal {
                 length,
                 position: 0,
                 broken: false,
+                beginning: false,
             });
         }
         let begin = segments.iter().rposition(|(first, _)| *first <= after.saturating_add(1)).unwrap_or(0);
@@ -123,7 +137,18 @@ impl Journal {
         let file = disk.open(&path).map_err(|error| failed("open", &path, error))?;
         let dir = dir.to_owned();
         let position = expected - 1;
-        Ok(Self { dir, disk, segment_bytes, header, path, file, length, position, broken: false })
+        Ok(Self {
+            dir,
+            disk,
+            segment_bytes,
+            header,
+            path,
+            file,
+            length,
+            position,
+            broken: false,
+            beginning: false,
+        })
     }
 
     /// The position of the last record; 0 in an empty journal.
@@ -132,24 +157,21 @@ impl Journal {
     }
 
     /// Appends one record and makes it durable. Answers its position and length in bytes.
-    ///
-    /// # Errors
-    /// `Full` or `Io`: the record is not in the journal. `Stopped`: it may be, and nothing can be
-    /// appended any more until the store is opened again.
-    pub(crate) fn append(&mut self, writes: &Writes) -> Result<(u64, u64), StoreError> {
-        if self.broken {
-            return Err(StoreError::Stopped);
+    pub(crate) fn append(&mut self, writes: &Writes) -> Result<(u64, u64), Unwritten> {
+        self.mend().map_err(Unwritten::Not)?;
+        if self.beginning || self.length >= self.segment_bytes {
+            self.begin_segment().map_err(Unwritten::Not)?;
         }
         let position = self.position + 1;
-        if self.length >= self.segment_bytes {
-            let (header, path, file) = new_segment(&self.dir, &*self.disk, position)?;
-            self.length = SEGMENT_HEADER_BYTES as u64;
-            (self.header, self.path, self.file) = (header, path, file);
-        }
         let record = encode_record(self.header.salt, position, writes);
         if let Err(error) = self.file.write_all_at(&record, self.length).and_then(|()| self.file.sync_data())
         {
-            return Err(self.undo(error));
+            let error = failed("write", &self.path, error);
+            self.broken = true;
+            return Err(match self.mend() {
+                Ok(()) => Unwritten::Not(error),
+                Err(_) => Unwritten::Unknown(error),
+            });
         }
         let bytes = record.len() as u64;
         self.length += bytes;
@@ -157,20 +179,42 @@ impl Journal {
         Ok((position, bytes))
     }
 
-    /// Cuts a half-written record off again. Only what was just written was not synced, so once the
-    /// cut is synced it is known what the disk holds.
-    fn undo(&mut self, error: std::io::Error) -> StoreError {
-        match self.file.set_len(self.length).and_then(|()| self.file.sync_data()) {
-            Ok(()) => failed("write", &self.path, error),
-            Err(undo_error) => {
-                self.broken = true;
-                tracing::error!(
-                    file = %self.path.display(), %error, %undo_error,
-                    "the journal failed and could not be repaired in place; the store stops"
-                );
-                StoreError::Stopped
-            }
+    /// Ends the segment, so that all records so far are in older ones. Answers their last position.
+    pub(crate) fn roll(&mut self) -> Result<u64, StoreError> {
+        self.mend()?;
+        if self.beginning || self.header.number <= self.position {
+            self.begin_segment()?;
         }
+        Ok(self.position)
+    }
+
+    fn begin_segment(&mut self) -> Result<(), StoreError> {
+        self.beginning = true;
+        let (header, path, file) = new_segment(&self.dir, &*self.disk, self.position + 1)?;
+        self.length = HEADER_BYTES as u64;
+        (self.header, self.path, self.file) = (header, path, file);
+        self.beginning = false;
+        Ok(())
+    }
+
+    /// Cuts a half-written record off again. Only what was just written was not synced, so once the
+    /// cut is synced it is known what the disk holds. Until that succeeds nothing can be appended.
+    fn mend(&mut self) -> Result<(), StoreError> {
+        if !self.broken {
+            return Ok(());
+        }
+        let untouched = fs::metadata(&self.path).is_ok_and(|found| found.len() == self.length);
+        // A read-only file system can neither have taken a part of the record nor cut it off.
+        let cut = if untouched { Ok(()) } else { self.file.set_len(self.length) };
+        if let Err(error) = cut.and_then(|()| self.file.sync_data()) {
+            tracing::error!(
+                file = %self.path.display(), %error,
+                "the journal failed and cannot be repaired yet; the store takes no commits until it is"
+            );
+            return Err(failed("repair", &self.path, error));
+        }
+        self.broken = false;
+        Ok(())
     }
 }
 
@@ -182,12 +226,20 @@ fn corrupt(path: &Path, offset: u64, what: &'static str) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), offset, what }
 }
 
-/// The segments in order, each with the position its name says. Removes what a crash left of a
-/// segment that was being made.
-fn list_segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf)>, StoreError> {
+/// The segments in order, each with the position its name says.
+pub(crate) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, StoreError> {
+    list_segments(dir, None)
+}
+
+/// The same; with a disk it also removes what a crash left of a segment that was being made.
+fn list_segments(dir: &Path, disk: Option<&dyn Disk>) -> Result<Vec<(u64, PathBuf)>, StoreError> {
     let fail = |error| failed("list", dir, error);
     let mut segments = Vec::new();
-    for entry in fs::read_dir(dir).map_err(fail)? {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(segments),
+        entries => entries.map_err(fail)?,
+    };
+    for entry in entries {
         let path = entry.map_err(fail)?.path();
         let (Some(stem), Some(extension)) =
             (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|s| s.to_str()))
@@ -196,7 +248,7 @@ fn list_segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf)>, Sto
         };
         match (extension, u64::from_str_radix(stem, 16)) {
             ("journal", Ok(first)) => segments.push((first, path)),
-            ("new", _) => disk.remove(&path).map_err(fail)?,
+            ("new", _) => disk.map_or(Ok(()), |disk| disk.remove(&path)).map_err(fail)?,
             _ => {}
         }
     }
@@ -204,13 +256,79 @@ fn list_segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf)>, Sto
     Ok(segments)
 }
 
-type Segment = (SegmentHeader, PathBuf, Box<dyn DiskFile>);
+/// Makes the journal of a restored store: empty, behind position `through`.
+#[expect(dead_code, reason = "restore")]
+pub(crate) fn create_behind(dir: &Path, disk: &dyn Disk, through: u64) -> Result<(), StoreError> {
+    make_dir(disk, dir)?;
+    new_segment(dir, disk, through + 1).map(|_| ())
+}
+
+/// Removes the segments that hold nothing after position `through`, oldest first. Each is gone for
+/// good before the next goes, so what is left is a row without gaps, whatever happens.
+pub(crate) fn trim(dir: &Path, disk: &dyn Disk, through: u64) -> Result<(), StoreError> {
+    let segments = segments(dir)?;
+    for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+        if next.0 > through + 1 {
+            break;
+        }
+        let removed = disk.remove(&segment.1).and_then(|()| disk.sync_dir(dir));
+        removed.map_err(|error| failed("remove", &segment.1, error))?;
+    }
+    Ok(())
+}
+
+/// Hands the records after position `after`, up to `through`, to `each`, oldest first. The journal may
+/// be appended to meanwhile, but must hold them all.
+pub(crate) fn read_between(
+    dir: &Path,
+    after: u64,
+    through: u64,
+    mut each: impl FnMut(u64, Writes) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let segments = segments(dir)?;
+    let begin = segments.iter().rposition(|(first, _)| *first <= after.saturating_add(1)).unwrap_or(0);
+    let mut expected = segments.get(begin).map_or(0, |(first, _)| *first);
+    if after < through && (segments.is_empty() || expected > after.saturating_add(1)) {
+        return Err(corrupt(dir, 0, "records that no snapshot holds are missing"));
+    }
+    for (first, path) in segments.iter().skip(begin) {
+        if expected > through {
+            break;
+        }
+        if *first != expected {
+            return Err(corrupt(path, 0, "a segment is missing before it"));
+        }
+        let mut segment = SegmentReader::open(path, *first)?;
+        while expected <= through {
+            let offset = segment.offset;
+            match segment.next()? {
+                Next::Record(position, payload) if position == expected => {
+                    expected += 1;
+                    if position > after {
+                        let writes = decode_writes(&payload)
+                            .ok_or_else(|| corrupt(path, offset, "a record is malformed"))?;
+                        each(position, writes)?;
+                    }
+                }
+                Next::Record(..) => return Err(corrupt(path, offset, "a record is out of order")),
+                Next::End => break,
+                Next::Bad => return Err(corrupt(path, offset, "a bad record")),
+            }
+        }
+    }
+    if expected <= through {
+        return Err(corrupt(dir, 0, "the journal ends too early"));
+    }
+    Ok(())
+}
+
+type Segment = (Header, PathBuf, Box<dyn DiskFile>);
 
 /// Makes a segment whose first record will be `first`. It is there with a good header or not at all.
 fn new_segment(dir: &Path, disk: &dyn Disk, first: u64) -> Result<Segment, StoreError> {
-    let header = SegmentHeader { first, salt: super::BodyId::random()?.0 };
+    let header = Header::new(first)?;
     let path = dir.join(format!("{first:016x}.journal"));
-    write_whole(disk, &path.with_extension("new"), &path, &header.encode())?;
+    write_whole(disk, &path.with_extension("new"), &path, &header.encode(SEGMENT))?;
     let file = disk.open(&path).map_err(|error| failed("open", &path, error))?;
     Ok((header, path, file))
 }
@@ -225,7 +343,7 @@ fn cut(disk: &dyn Disk, path: &Path, offset: u64) -> Result<(), StoreError> {
 
 /// Reads the records of one segment in order.
 struct SegmentReader {
-    header: SegmentHeader,
+    header: Header,
     path: PathBuf,
     input: BufReader<File>,
     /// Where the next record begins, in bytes from the start.
@@ -236,21 +354,18 @@ impl SegmentReader {
     fn open(path: &Path, first: u64) -> Result<Self, StoreError> {
         let fail = |error| failed("read", path, error);
         let mut input = BufReader::with_capacity(256 * 1024, File::open(path).map_err(fail)?);
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        let header = match input.read_exact(&mut bytes) {
-            Ok(()) => SegmentHeader::decode(&bytes).filter(|header| header.first == first),
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => None,
-            Err(error) => return Err(fail(error)),
-        };
-        let header = header.ok_or_else(|| corrupt(path, 0, "a bad segment header"))?;
-        Ok(Self { header, path: path.to_owned(), input, offset: SEGMENT_HEADER_BYTES as u64 })
+        let header = Header::read(SEGMENT, &mut input).map_err(fail)?;
+        let header = header
+            .filter(|header| header.number == first)
+            .ok_or_else(|| corrupt(path, 0, "a bad segment header"))?;
+        Ok(Self { header, path: path.to_owned(), input, offset: HEADER_BYTES as u64 })
     }
 
     fn next(&mut self) -> Result<Next, StoreError> {
         let next = read_record(self.header.salt, &mut self.input)
             .map_err(|error| failed("read", &self.path, error))?;
         if let Next::Record(_, payload) = &next {
-            self.offset += (super::record::RECORD_HEADER_BYTES + payload.len()) as u64;
+            self.offset += (FRAME_HEADER_BYTES + payload.len()) as u64;
         }
         Ok(next)
     }

@@ -20,11 +20,18 @@ mod fault_tests;
 mod files;
 mod journal;
 mod memory;
+mod merge;
 mod place;
 mod pool;
+#[cfg(test)]
+mod power_cut_tests;
 mod record;
 mod sled_index;
+mod snapshot;
 mod tree;
+mod upkeep;
+#[cfg(test)]
+mod upkeep_tests;
 
 pub use error::StoreError;
 pub use memory::{MemoryBodies, MemoryIndex};
@@ -200,7 +207,7 @@ pub trait Index: Send + Sync {
     /// Makes one change, if all that it expects holds.
     ///
     /// # Errors
-    /// `Conflict`, `Full` and `TooLarge`: nothing was written. `Io` and `Stopped`: see [`StoreError`].
+    /// `Conflict`, `Full`, `ReadOnly` and `TooLarge`: nothing was written. `Io` and `Stopped`: see [`StoreError`].
     fn commit(&self, commit: Commit) -> Answer<'_, ()>;
 
     /// Finishes the commits that were taken, makes the next start quick, and lets go of all files.
@@ -305,6 +312,15 @@ pub struct StoreOptions {
     pub segment_bytes: u64,
     /// How much of the journal may lie between two flushes of sled: what is replayed after a crash.
     pub checkpoint_bytes: u64,
+    /// How much journal makes a new snapshot due, unless half of what is live is more.
+    pub snapshot_bytes: u64,
+    /// How fast a snapshot is written, in bytes per second, so that commits find the disk free. 0: no bound.
+    pub snapshot_bytes_per_sec: u64,
+    /// What a snapshot may hold in memory while it is made.
+    pub snapshot_memory_bytes: usize,
+    /// An older snapshot, and the journal since, are kept while all of it is smaller than this or twice
+    /// what is live: should the newest be damaged, the index can still be made anew.
+    pub spare_bytes: u64,
     /// Disk space kept back, so that a full disk never stops what the journal has taken. 0 for none.
     pub reserve_bytes: u64,
 }
@@ -317,6 +333,10 @@ impl Default for StoreOptions {
             body_threads: 16,
             segment_bytes: journal::SEGMENT_BYTES,
             checkpoint_bytes: 16 * 1024 * 1024,
+            snapshot_bytes: 16 * 1024 * 1024,
+            snapshot_bytes_per_sec: 64 * 1024 * 1024,
+            snapshot_memory_bytes: 32 * 1024 * 1024,
+            spare_bytes: 64 * 1024 * 1024,
             reserve_bytes: 8 * 1024 * 1024,
         }
     }
@@ -329,17 +349,20 @@ pub struct Store {
     pub index: Arc<dyn Index>,
     /// The bodies its values name.
     pub bodies: Arc<dyn Bodies>,
+    /// What only an engine on disk has.
+    embedded: Option<Arc<sled_index::SledIndex>>,
 }
 
 impl Store {
     /// A store in memory, gone with its last handle: for tests.
     pub fn memory() -> Self {
-        Self { index: Arc::new(MemoryIndex::default()), bodies: Arc::new(MemoryBodies::default()) }
+        let (index, bodies) = (Arc::new(MemoryIndex::default()), Arc::new(MemoryBodies::default()));
+        Self { index, bodies, embedded: None }
     }
 
     /// Opens the store in `dir`, or makes it: the embedded engine. After a crash this replays the end
     /// of the journal; an index that is damaged, gone, or not to be trusted after a power cut is
-    /// rebuilt from all of it, which takes seconds for each million writes.
+    /// made anew from the newest snapshot and the journal behind it: seconds for each million keys.
     ///
     /// # Errors
     /// `InUse`, `NewerFormat`, `Corrupt`, `Full`, `Io`.
@@ -357,10 +380,22 @@ impl Store {
             let place = Arc::new(place::Place::enter(&dir, disk)?);
             let engine = engine::Engine::open(Arc::clone(&place), options)?;
             let bodies = files::FileBodies::open(place, options.body_threads)?;
-            let index = sled_index::SledIndex::start(engine, options.read_threads)?;
-            Ok(Self { index: Arc::new(index), bodies: Arc::new(bodies) })
+            let index = Arc::new(sled_index::SledIndex::start(engine, options.read_threads)?);
+            Ok(Self { index: index.clone(), bodies: Arc::new(bodies), embedded: Some(index) })
         };
         pool::Pool::new(1).run(open).await
+    }
+
+    /// Writes a snapshot of everything committed so far and trims the journal behind it, as happens by
+    /// itself when the journal has grown. Nothing to do in memory.
+    ///
+    /// # Errors
+    /// `Full`, `Corrupt`, `Io`: nothing was trimmed. `Stopped` after `close`.
+    pub async fn snapshot(&self) -> Result<(), StoreError> {
+        match &self.embedded {
+            Some(index) => index.snapshot().await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Closes the index; see [`Index::close`]. The store stays locked until its last handle is dropped.

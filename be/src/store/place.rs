@@ -1,11 +1,13 @@
 //! The directory of a store: what lies where, whose it is, and whether its index can be trusted.
 //!
 //! ```text
-//! format      "directpush store 1", written first
+//! format      "directpush store 2", written first
 //! lock        locked while a process has the store open
+//! restoring   there while a backup is being brought back
 //! reserve     space kept back, so that what the journal took can always be applied
-//! journal/    the truth of the index
-//! index/      sled, made from the journal; index.corrupt-<n>/ are damaged ones, set aside
+//! journal/    the truth of the index, together with
+//! snapshots/  what the index held at some positions of the journal; before the oldest it is trimmed
+//! index/      sled, made from these; index.corrupt-<n>/ are damaged ones, set aside
 //! index.boot  there while the index is open: the boot of the machine in which it was opened
 //! bodies/     see `files`
 //! ```
@@ -23,8 +25,8 @@ use super::{
     disk::{Disk, make_dir, write_whole},
 };
 
-/// The format that this program writes, and the newest that it reads.
-const FORMAT: u32 = 1;
+/// The format that this program writes, and the newest that it reads. 1 had no snapshots.
+const FORMAT: u32 = 2;
 const FORMAT_WORDS: &str = "directpush store ";
 /// How many damaged indexes are kept for someone to look at.
 const KEPT_ASIDE: u32 = 3;
@@ -55,20 +57,40 @@ impl Place {
 
     fn check_format(&self) -> Result<(), StoreError> {
         let path = self.dir.join("format");
+        let marker = self.restoring();
+        if marker.exists() {
+            let what = "a restore was interrupted; run `directpush-be restore` again";
+            return Err(StoreError::Corrupt { path: marker, offset: 0, what });
+        }
         let Some(text) = read_text(&path)? else {
-            if self.journal().exists() {
+            if self.journal().exists() || self.snapshots().exists() {
                 return Err(StoreError::Corrupt { path, offset: 0, what: "it is missing from a store" });
             }
-            let text = format!("{FORMAT_WORDS}{FORMAT}\n");
-            return write_whole(&*self.disk, &self.scratch("format.new"), &path, text.as_bytes());
+            return self.write_format();
         };
         match text.trim_end().strip_prefix(FORMAT_WORDS).and_then(|number| number.parse().ok()) {
             Some(found) if found > FORMAT => {
                 Err(StoreError::NewerFormat { path: self.dir.clone(), found, known: FORMAT })
             }
             Some(FORMAT) => Ok(()),
+            // Nothing else differs: a program that knows 1 must not look for what is trimmed.
+            Some(1) => self.write_format(),
             _ => Err(StoreError::Corrupt { path, offset: 0, what: "it names no known format" }),
         }
+    }
+
+    /// Makes this directory a store of the present format.
+    pub(crate) fn write_format(&self) -> Result<(), StoreError> {
+        let text = format!("{FORMAT_WORDS}{FORMAT}\n");
+        write_whole(&*self.disk, &self.scratch("format.new"), &self.dir.join("format"), text.as_bytes())
+    }
+
+    pub(crate) fn restoring(&self) -> PathBuf {
+        self.dir.join("restoring")
+    }
+
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.dir.join("snapshots")
     }
 
     pub(crate) fn journal(&self) -> PathBuf {

@@ -1,9 +1,12 @@
-//! The bytes of the journal: segment headers, records, and the writes in them.
+//! The bytes of the journal: segment headers, records, and the writes in them. Snapshots are made of the
+//! same headers and frames, with other words in front (`snapshot`).
 //!
 //! ```text
-//! segment = "DPJRNL01" | first position: u64 | salt: 16 bytes | check: 16 bytes | records
-//! record  = "DPr1" | payload bytes: u32 | position: u64 | check: 16 bytes | payload
-//! payload = writes: u32 | { key bytes: u16 | key | value bytes: u32, or 0xFFFFFFFF to delete | value }
+//! header  = word: 8 bytes | number: u64 | salt: 16 bytes | check: 16 bytes
+//! frame   = word: 4 bytes | payload bytes: u32 | number: u64 | check: 16 bytes | payload
+//! segment = header "DPJRNL01" with its first position | records
+//! record  = frame "DPr1" with its position and the payload
+//!           writes: u32 | { key bytes: u16 | key | value bytes: u32, or 0xFFFFFFFF to delete | value }
 //! ```
 //! Integers are little-endian. A check is the front of SHA-256 over the salt and what it guards. The
 //! salt is random for each segment: without it, whoever sends us mail could write into a message what
@@ -16,18 +19,19 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Key, Value};
+use super::{BodyId, Key, StoreError, Value};
 
 /// Writes by key; none deletes. Of a group of commits, what is left when all are made.
 pub(crate) type Writes = BTreeMap<Key, Option<Value>>;
 
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 48;
-pub(crate) const RECORD_HEADER_BYTES: usize = 32;
+pub(crate) const HEADER_BYTES: usize = 48;
+pub(crate) const FRAME_HEADER_BYTES: usize = 32;
 /// Longest payload. The committer's groups stay below it.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-const SEGMENT_MAGIC: &[u8; 8] = b"DPJRNL01";
-const RECORD_MAGIC: &[u8; 4] = b"DPr1";
+/// The word in front of a segment.
+pub(crate) const SEGMENT: [u8; 8] = *b"DPJRNL01";
+const RECORD: [u8; 4] = *b"DPr1";
 const DELETED: u32 = u32::MAX;
 
 pub(crate) type Salt = [u8; 16];
@@ -48,41 +52,66 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-/// The front of a segment file.
+/// The front of a file of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct SegmentHeader {
-    /// The position of its first record.
-    pub(crate) first: u64,
-    /// Goes into every check of the segment.
+pub(crate) struct Header {
+    /// Of a segment, the position of its first record; of a snapshot, the last position in it.
+    pub(crate) number: u64,
+    /// Goes into every check of the file.
     pub(crate) salt: Salt,
 }
 
-impl SegmentHeader {
-    pub(crate) fn encode(self) -> [u8; SEGMENT_HEADER_BYTES] {
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        bytes[..8].copy_from_slice(SEGMENT_MAGIC);
-        bytes[8..16].copy_from_slice(&self.first.to_le_bytes());
+impl Header {
+    /// With a salt of its own.
+    pub(crate) fn new(number: u64) -> Result<Self, StoreError> {
+        Ok(Self { number, salt: BodyId::random()?.0 })
+    }
+
+    pub(crate) fn encode(self, word: [u8; 8]) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(&word);
+        bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.salt);
         let check = check(self.salt, &[&bytes[..16]]);
         bytes[32..].copy_from_slice(&check);
         bytes
     }
 
-    pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Option<Self> {
+    pub(crate) fn decode(word: [u8; 8], bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let mut salt = [0; 16];
         salt.copy_from_slice(&bytes[16..32]);
-        let header = Self { first: u64_at(bytes, 8), salt };
-        (header.encode() == *bytes).then_some(header)
+        let header = Self { number: u64_at(bytes, 8), salt };
+        (header.encode(word) == *bytes).then_some(header)
     }
+
+    /// Reads the front of a file; none where it is not one of ours.
+    pub(crate) fn read(word: [u8; 8], input: &mut impl Read) -> io::Result<Option<Self>> {
+        let mut bytes = [0; HEADER_BYTES];
+        match input.read_exact(&mut bytes) {
+            Ok(()) => Ok(Self::decode(word, &bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Fills in the front of a frame: `bytes` begins with the room for it.
+pub(crate) fn seal(bytes: &mut [u8], word: [u8; 4], salt: Salt, number: u64) {
+    let payload_bytes = u32::try_from(bytes.len() - FRAME_HEADER_BYTES).unwrap_or(u32::MAX);
+    bytes[..4].copy_from_slice(&word);
+    bytes[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
+    bytes[8..16].copy_from_slice(&number.to_le_bytes());
+    let check = check(salt, &[&bytes[..16], &bytes[FRAME_HEADER_BYTES..]]);
+    bytes[16..32].copy_from_slice(&check);
 }
 
 /// One record: header and payload.
 pub(crate) fn encode_record(salt: Salt, position: u64, writes: &Writes) -> Vec<u8> {
-    let mut bytes = vec![0; RECORD_HEADER_BYTES];
+    let mut bytes = vec![0; FRAME_HEADER_BYTES];
     put_u32(&mut bytes, writes.len());
     for (key, value) in writes {
         // Keys are at most KEY_BYTES_MAX long (Commit::check).
@@ -96,12 +125,7 @@ pub(crate) fn encode_record(salt: Salt, position: u64, writes: &Writes) -> Vec<u
             None => bytes.extend_from_slice(&DELETED.to_le_bytes()),
         }
     }
-    let payload_bytes = u32::try_from(bytes.len() - RECORD_HEADER_BYTES).unwrap_or(u32::MAX);
-    bytes[..4].copy_from_slice(RECORD_MAGIC);
-    bytes[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
-    bytes[8..16].copy_from_slice(&position.to_le_bytes());
-    let check = check(salt, &[&bytes[..16], &bytes[RECORD_HEADER_BYTES..]]);
-    bytes[16..32].copy_from_slice(&check);
+    seal(&mut bytes, RECORD, salt, position);
     bytes
 }
 
@@ -109,28 +133,31 @@ fn put_u32(bytes: &mut Vec<u8>, number: usize) {
     bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
 }
 
-/// What stands at one place of a segment.
+/// What stands at one place of a file.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Next {
-    /// A record whose check holds: its position and payload.
+    /// A frame whose check holds: its number (of a record, its position) and payload.
     Record(u64, Vec<u8>),
-    /// The segment ends here.
+    /// The file ends here.
     End,
-    /// Something that is no record, or only a part of one.
+    /// Something that is no such frame, or only a part of one.
     Bad,
 }
 
-/// Reads one record. Never trusts the length before it is bounded.
+/// Reads one record of the journal.
 pub(crate) fn read_record(salt: Salt, input: &mut impl Read) -> io::Result<Next> {
-    let mut header = Vec::with_capacity(RECORD_HEADER_BYTES);
-    input.by_ref().take(RECORD_HEADER_BYTES as u64).read_to_end(&mut header)?;
+    read_frame(RECORD, salt, input)
+}
+
+/// Reads one frame. Never trusts the length before it is bounded.
+pub(crate) fn read_frame(word: [u8; 4], salt: Salt, input: &mut impl Read) -> io::Result<Next> {
+    let mut header = Vec::with_capacity(FRAME_HEADER_BYTES);
+    input.by_ref().take(FRAME_HEADER_BYTES as u64).read_to_end(&mut header)?;
     if header.is_empty() {
         return Ok(Next::End);
     }
     let payload_bytes = u32_at(&header, 4);
-    if header.len() < RECORD_HEADER_BYTES
-        || header[..4] != *RECORD_MAGIC
-        || payload_bytes as usize > PAYLOAD_BYTES_MAX
+    if header.len() < FRAME_HEADER_BYTES || header[..4] != word || payload_bytes as usize > PAYLOAD_BYTES_MAX
     {
         return Ok(Next::Bad);
     }
@@ -143,7 +170,7 @@ pub(crate) fn read_record(salt: Salt, input: &mut impl Read) -> io::Result<Next>
 
 /// Whether a whole record of `position` or later begins anywhere in these bytes.
 pub(crate) fn holds_record(salt: Salt, bytes: &[u8], position: u64) -> bool {
-    let starts = bytes.windows(RECORD_MAGIC.len()).enumerate().filter(|(_, window)| window == RECORD_MAGIC);
+    let starts = bytes.windows(RECORD.len()).enumerate().filter(|(_, window)| *window == RECORD);
     starts.map(|(at, _)| &bytes[at..]).any(
         |mut rest| matches!(read_record(salt, &mut rest), Ok(Next::Record(found, _)) if found >= position),
     )
@@ -214,18 +241,19 @@ mod tests {
 
     #[test]
     fn segment_headers_read_back_and_damage_shows() {
-        let header = SegmentHeader { first: 77, salt: SALT };
-        assert_eq!(SegmentHeader::decode(&header.encode()), Some(header));
-        for at in 0..SEGMENT_HEADER_BYTES {
-            let mut bad = header.encode();
+        let header = Header { number: 77, salt: SALT };
+        assert_eq!(Header::decode(SEGMENT, &header.encode(SEGMENT)), Some(header));
+        assert_eq!(Header::decode(*b"DPSNAP01", &header.encode(SEGMENT)), None);
+        for at in 0..HEADER_BYTES {
+            let mut bad = header.encode(SEGMENT);
             bad[at] ^= 1;
-            assert_eq!(SegmentHeader::decode(&bad), None, "byte {at}");
+            assert_eq!(Header::decode(SEGMENT, &bad), None, "byte {at}");
         }
     }
 
     #[test]
     fn malformed_writes_are_refused() {
-        let payload = &encode_record(SALT, 1, &writes())[RECORD_HEADER_BYTES..];
+        let payload = &encode_record(SALT, 1, &writes())[FRAME_HEADER_BYTES..];
         for length in 0..payload.len() {
             assert_eq!(decode_writes(&payload[..length]), None, "length {length}");
         }

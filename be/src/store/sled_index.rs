@@ -25,6 +25,8 @@ use super::{
     engine::{Engine, Shared},
     pool::Pool,
     record::Writes,
+    snapshot::Summary,
+    upkeep::{Chore, Helper},
 };
 
 /// What may wait for the committer, in KiB; more callers wait without having queued.
@@ -37,7 +39,7 @@ const IDLE: Duration = Duration::from_secs(5);
 
 type Waiter = oneshot::Sender<Result<(), StoreError>>;
 
-enum Request {
+pub(crate) enum Request {
     Commit {
         commit: Commit,
         waiter: Waiter,
@@ -45,6 +47,8 @@ enum Request {
     },
     /// A read found the tree failed or away.
     Repair(Waiter),
+    /// A snapshot begins: answers the position that it is to have.
+    Roll(oneshot::Sender<Result<u64, StoreError>>),
     Close(Waiter),
 }
 
@@ -52,7 +56,8 @@ enum Request {
 pub(crate) struct SledIndex {
     shared: Arc<Shared>,
     reads: Pool,
-    queue: Sender<Request>,
+    queue: Arc<Sender<Request>>,
+    chores: Sender<Chore>,
     space: Arc<Semaphore>,
 }
 
@@ -61,12 +66,22 @@ impl SledIndex {
     pub(crate) fn start(engine: Engine, read_threads: usize) -> Result<Self, StoreError> {
         let shared = engine.shared();
         let (queue, requests) = channel();
+        let queue = Arc::new(queue);
+        let helper = Helper::start(&engine, Arc::downgrade(&queue))?;
+        let chores = helper.chores.clone();
         thread::Builder::new()
             .name("store-commit".to_owned())
-            .spawn(move || run(engine, &requests))
+            .spawn(move || run(engine, requests, helper))
             .map_err(|error| StoreError::io("start the committer", error))?;
         let space = Arc::new(Semaphore::new(QUEUE_KIB as usize));
-        Ok(Self { shared, reads: Pool::new(read_threads), queue, space })
+        Ok(Self { shared, reads: Pool::new(read_threads), queue, chores, space })
+    }
+
+    /// Writes a snapshot of now, and trims what is behind it.
+    pub(crate) async fn snapshot(&self) -> Result<Summary, StoreError> {
+        let (waiter, answer) = oneshot::channel();
+        self.chores.send(Chore::Snapshot(waiter)).map_err(|_| StoreError::Stopped)?;
+        answer.await.unwrap_or(Err(StoreError::Stopped))
     }
 
     async fn ask(&self, request: impl FnOnce(Waiter) -> Request) -> Result<(), StoreError> {
@@ -116,15 +131,21 @@ impl Index for SledIndex {
 }
 
 /// The committer, to its end.
-fn run(mut engine: Engine, requests: &Receiver<Request>) {
+fn run(mut engine: Engine, requests: Receiver<Request>, helper: Helper) {
     let _noticed = DeathNotice;
+    let poke_bytes = engine.options().snapshot_bytes / 4;
+    let mut unpoked = u64::MAX;
     let closer = loop {
         match requests.recv_timeout(IDLE) {
             Ok(Request::Close(waiter)) => break Some(waiter),
             Ok(request) => {
                 let mut group = Group::default();
-                let stop = group.fill(request, requests);
-                group.make(&mut engine);
+                let stop = group.fill(request, &requests);
+                unpoked = unpoked.saturating_add(group.make(&mut engine));
+                if unpoked >= poke_bytes {
+                    unpoked = 0;
+                    helper.poke();
+                }
                 if stop.is_some() {
                     break stop;
                 }
@@ -138,6 +159,9 @@ fn run(mut engine: Engine, requests: &Receiver<Request>) {
             Err(RecvTimeoutError::Disconnected) => break None,
         }
     };
+    // The helper may wait for an answer of ours: it gets none.
+    drop(requests);
+    helper.stop();
     let closed = engine.close();
     if let Err(failure) = &closed {
         warn!(%failure, "the store did not close cleanly; the next start repairs it");
@@ -164,6 +188,7 @@ struct Group {
     commits: Vec<(Commit, Waiter, OwnedSemaphorePermit)>,
     bytes: usize,
     repairs: Vec<Waiter>,
+    rolls: Vec<oneshot::Sender<Result<u64, StoreError>>>,
 }
 
 impl Group {
@@ -177,6 +202,7 @@ impl Group {
                     self.commits.push((commit, waiter, space));
                 }
                 Request::Repair(waiter) => self.repairs.push(waiter),
+                Request::Roll(waiter) => self.rolls.push(waiter),
                 Request::Close(waiter) => return Some(waiter),
             }
             let room = self.commits.len() < GROUP_COMMITS && self.bytes < GROUP_BYTES;
@@ -185,14 +211,17 @@ impl Group {
         None
     }
 
-    /// Makes what can be made and answers everyone.
-    fn make(self, engine: &mut Engine) {
+    /// Makes what can be made and answers everyone. Answers how much the journal grew, in bytes.
+    fn make(self, engine: &mut Engine) -> u64 {
         let sound = engine.repair();
+        for waiter in self.rolls {
+            let _ = waiter.send(engine.roll());
+        }
         for waiter in self.repairs {
             let _ = waiter.send(sound.clone());
         }
         if self.commits.is_empty() {
-            return;
+            return 0;
         }
         let ready = sound.and_then(|()| engine.keep_reserve());
         let mut writes = Writes::new();
@@ -204,11 +233,12 @@ impl Group {
             }
             answers.push((answer, waiter, space));
         }
-        let made = if writes.is_empty() { Ok(()) } else { engine.make(&writes) };
+        let made = if writes.is_empty() { Ok(0) } else { engine.make(&writes) };
         for (answer, waiter, _space) in answers {
             // A waiter that has gone away does not mind.
-            let _ = waiter.send(answer.and_then(|()| made.clone()));
+            let _ = waiter.send(answer.and_then(|()| made.clone().map(|_| ())));
         }
+        made.unwrap_or(0)
     }
 }
 

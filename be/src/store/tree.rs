@@ -57,32 +57,42 @@ impl Tree {
         Ok(bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes))
     }
 
+    /// Whether it holds no key.
+    pub(crate) fn is_empty(&self) -> Outcome<bool> {
+        guarded(|| Ok(self.0.iter().next().transpose()?.is_none()))
+    }
+
     /// What `apply` will write: done apart, since it reads.
     pub(crate) fn stage(&self, position: u64, writes: &Writes) -> Outcome<sled::Batch> {
         let mut batch = sled::Batch::default();
         for (key, value) in writes {
             let head_key = head_key(key);
             let had = self.0.get(&head_key)?.map_or(0, |head| pieces_of(&head).unwrap_or(0));
-            let mut have = 0;
-            match value {
-                None => batch.remove(head_key),
-                Some(value) if value.len() <= PIECE_BYTES => {
-                    batch.insert(head_key, [&[WHOLE], value.as_slice()].concat());
+            let have = match value {
+                None => {
+                    batch.remove(head_key);
+                    0
                 }
-                Some(value) => {
-                    for piece in value.chunks(PIECE_BYTES) {
-                        batch.insert(piece_key(key, have), piece);
-                        have += 1;
-                    }
-                    batch.insert(head_key, [&[PIECES], have.to_be_bytes().as_slice()].concat());
-                }
-            }
+                Some(value) => insert(&mut batch, key, value),
+            };
             for number in have..had {
                 batch.remove(piece_key(key, number));
             }
         }
         batch.insert(POSITION, &position.to_be_bytes());
         Ok(batch)
+    }
+
+    /// Fills an empty tree. Until the last part, which has the position, it counts as not made at all.
+    pub(crate) fn fill(&self, entries: &[(Key, Value)], position: Option<u64>) -> Outcome<()> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in entries {
+            insert(&mut batch, key, value);
+        }
+        if let Some(position) = position {
+            batch.insert(POSITION, &position.to_be_bytes());
+        }
+        self.apply(batch)
     }
 
     /// Makes a staged batch. After an error the tree may hold a part of it: open it again.
@@ -152,6 +162,21 @@ fn remove_unfinished_snapshots(path: &Path) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// Adds a key to a batch; answers in how many pieces.
+fn insert(batch: &mut sled::Batch, key: &[u8], value: &[u8]) -> u16 {
+    if value.len() <= PIECE_BYTES {
+        batch.insert(head_key(key), [&[WHOLE], value].concat());
+        return 0;
+    }
+    let mut have = 0_u16;
+    for piece in value.chunks(PIECE_BYTES) {
+        batch.insert(piece_key(key, have), piece);
+        have += 1;
+    }
+    batch.insert(head_key(key), [&[PIECES], have.to_be_bytes().as_slice()].concat());
+    have
 }
 
 fn head_key(key: &[u8]) -> Vec<u8> {

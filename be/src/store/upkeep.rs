@@ -1,0 +1,268 @@
+//! The helper beside the committer: snapshots, and trimming what they cover.
+//!
+//! Once the journal behind the newest snapshot is as long as half of what is live, the committer ends
+//! its segment, and the helper merges the snapshot with the journal up to there into a new one
+//! (`merge`), at a bounded pace. When that is durable and has been read back, the older snapshot and
+//! the segments before it go. So all of it takes about as much as is live, half as much again of
+//! journal, and once more while a snapshot is being made; no commit waits for any of it.
+//!
+//! Everything here blocks, on a thread of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    StoreError, StoreOptions,
+    engine::{Engine, Shared},
+    journal,
+    merge::{Merge, Parts},
+    place::Place,
+    sled_index::Request,
+    snapshot::{self, SnapshotReader, SnapshotWriter, Summary},
+};
+
+/// Something for the helper to do.
+pub(crate) enum Chore {
+    /// The journal has grown: see whether a snapshot is due.
+    Consider,
+    /// A snapshot is wanted now.
+    Snapshot(oneshot::Sender<Result<Summary, StoreError>>),
+    Stop,
+}
+
+/// The helper as the committer holds it.
+pub(crate) struct Helper {
+    pub(crate) chores: Sender<Chore>,
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Helper {
+    pub(crate) fn start(engine: &Engine, committer: Weak<Sender<Request>>) -> Result<Self, StoreError> {
+        let (chores, inbox) = channel();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let keeper = Keeper {
+            place: engine.place(),
+            options: engine.options(),
+            shared: engine.shared(),
+            committer,
+            pace: Pace::new(engine.options().snapshot_bytes_per_sec, Arc::clone(&stopping)),
+            again_at: 0,
+        };
+        let thread = thread::Builder::new()
+            .name("store-upkeep".to_owned())
+            .spawn(move || keeper.run(&inbox))
+            .map_err(|error| StoreError::io("start the store's helper", error))?;
+        Ok(Self { chores, stopping, thread })
+    }
+
+    /// Lets it see whether there is something to do.
+    pub(crate) fn poke(&self) {
+        let _ = self.chores.send(Chore::Consider);
+    }
+
+    /// Ends it, in the middle of whatever it does.
+    pub(crate) fn stop(self) {
+        self.stopping.store(true, SeqCst);
+        let _ = self.chores.send(Chore::Stop);
+        if self.thread.join().is_err() {
+            error!("the store's helper has died");
+        }
+    }
+}
+
+struct Keeper {
+    place: Arc<Place>,
+    options: StoreOptions,
+    shared: Arc<Shared>,
+    committer: Weak<Sender<Request>>,
+    pace: Pace,
+    /// After a failure: how long the journal must be before the next attempt, in bytes.
+    again_at: u64,
+}
+
+impl Keeper {
+    fn run(mut self, inbox: &Receiver<Chore>) {
+        for chore in inbox {
+            match chore {
+                Chore::Stop => return,
+                Chore::Snapshot(waiter) => {
+                    let _ = waiter.send(self.take());
+                }
+                Chore::Consider => match self.consider() {
+                    Ok(()) | Err(StoreError::Stopped) => {}
+                    Err(failure) => warn!(%failure, "no snapshot could be made; the journal grows on"),
+                },
+            }
+        }
+    }
+
+    fn consider(&mut self) -> Result<(), StoreError> {
+        let snapshots = snapshot::list(&self.place.snapshots())?;
+        let newest = snapshots.last();
+        // One whose end cannot be read is found damaged when it is merged.
+        let live =
+            newest.and_then(|(_, path)| snapshot::summary(path).ok()).map_or(0, |found| found.live_bytes);
+        let journal = journal_bytes(&self.place.journal(), newest.map_or(0, |(through, _)| *through))?;
+        let due = self.options.snapshot_bytes.max(live / 2);
+        if journal < due.max(self.again_at) {
+            return Ok(());
+        }
+        let taken = self.take();
+        self.again_at = if taken.is_ok() { 0 } else { journal + due / 2 };
+        taken.map(|_| ())
+    }
+
+    /// Makes a snapshot of everything committed so far, then trims.
+    fn take(&mut self) -> Result<Summary, StoreError> {
+        let through = self.roll()?;
+        let summary = self.write(through)?;
+        // What is trimmed must not be needed to bring the tree up to date after a crash.
+        self.shared.flush()?;
+        trim(&self.place, &self.options, summary.live_bytes)?;
+        Ok(summary)
+    }
+
+    /// Has the committer end its segment.
+    fn roll(&self) -> Result<u64, StoreError> {
+        let (waiter, answer) = oneshot::channel();
+        let committer = self.committer.upgrade().ok_or(StoreError::Stopped)?;
+        committer.send(Request::Roll(waiter)).map_err(|_| StoreError::Stopped)?;
+        drop(committer);
+        answer.blocking_recv().unwrap_or(Err(StoreError::Stopped))
+    }
+
+    fn write(&mut self, through: u64) -> Result<Summary, StoreError> {
+        let mut bases = snapshot::list(&self.place.snapshots())?;
+        loop {
+            let base = bases.pop();
+            let made = match &base {
+                Some((at, path)) if *at == through => {
+                    SnapshotReader::open(path)?.verify(|bytes| self.pace.spend(bytes))
+                }
+                base => write(&self.place, &self.options, base.as_ref(), through, &mut |bytes| {
+                    self.pace.spend(bytes)
+                }),
+            };
+            match (made, base) {
+                (Err(StoreError::Corrupt { path, offset, what }), Some((_, damaged))) if path == damaged => {
+                    error!(snapshot = %path.display(), offset, what, "a snapshot is damaged");
+                }
+                (made, _) => return made,
+            }
+        }
+    }
+}
+
+/// Writes the snapshot of a position, out of an older one and the journal, and reads it back.
+pub(crate) fn write(
+    place: &Place,
+    options: &StoreOptions,
+    base: Option<&(u64, PathBuf)>,
+    through: u64,
+    each: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+) -> Result<Summary, StoreError> {
+    let dir = place.snapshots();
+    let parts = Parts {
+        base: base.map(|(at, path)| (*at, path.as_path())),
+        journal: &place.journal(),
+        through,
+        scratch: &dir,
+        memory_bytes: options.snapshot_memory_bytes,
+        disk: Arc::clone(&place.disk),
+    };
+    let mut merge = Merge::begin(parts, &mut *each)?;
+    let path = snapshot::path_of(&dir, through);
+    let mut writer = SnapshotWriter::create(Arc::clone(&place.disk), &path, through)?;
+    while let Some((key, value)) = merge.next()? {
+        each(writer.add(&key, Some(&value))?)?;
+    }
+    let written = writer.finish()?;
+    let verified = SnapshotReader::open(&path).and_then(|reader| reader.verify(|_| Ok(())));
+    match verified {
+        Ok(found) if found == written => {
+            info!(through, entries = written.entries, live_bytes = written.live_bytes, "made a snapshot");
+            Ok(written)
+        }
+        verified => {
+            let _ = place.disk.remove(&path);
+            let what = "it does not read back as it was written";
+            Err(verified.err().unwrap_or(StoreError::Corrupt { path, offset: 0, what }))
+        }
+    }
+}
+
+/// Removes what the newest snapshot makes superfluous; keeps the one before it while that is cheap.
+fn trim(place: &Place, options: &StoreOptions, live_bytes: u64) -> Result<(), StoreError> {
+    let (dir, journal) = (place.snapshots(), place.journal());
+    let mut snapshots = snapshot::list(&dir)?;
+    let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+    let budget = options.spare_bytes.max(live_bytes * 2);
+    while let [(_, oldest), (second, _), ..] = snapshots.as_slice() {
+        let newest_bytes = snapshots.last().map_or(0, |(_, path)| size(path));
+        let all: u64 = snapshots.iter().map(|(_, path)| size(path)).sum();
+        let first = snapshots[0].0;
+        // Room for the next one to be written beside them.
+        if snapshots.len() == 2 && all + newest_bytes + journal_bytes(&journal, first)? <= budget {
+            break;
+        }
+        // The journal goes first: what is before a snapshot is only of use with an older one.
+        debug!(snapshot = %oldest.display(), "no longer needed");
+        journal::trim(&journal, &*place.disk, *second)?;
+        let removed = place.disk.remove(oldest).and_then(|()| place.disk.sync_dir(&dir));
+        removed.map_err(|error| StoreError::io(format!("remove {}", oldest.display()), error))?;
+        snapshots.remove(0);
+    }
+    match snapshots.first() {
+        Some((oldest, _)) => journal::trim(&journal, &*place.disk, *oldest),
+        None => Ok(()),
+    }
+}
+
+/// The length of the segments that begin after a position.
+pub(crate) fn journal_bytes(dir: &Path, after: u64) -> Result<u64, StoreError> {
+    let segments = journal::segments(dir)?;
+    let newer = segments.iter().filter(|(first, _)| *first > after);
+    Ok(newer.map(|(_, path)| fs::metadata(path).map_or(0, |found| found.len())).sum())
+}
+
+/// Bounds how fast something in the background goes on, and ends it when the store closes.
+struct Pace {
+    bytes_per_sec: u64,
+    stopping: Arc<AtomicBool>,
+    owed_bytes: u64,
+}
+
+/// How much is done between two rests.
+const STRIDE_BYTES: u64 = 256 * 1024;
+
+impl Pace {
+    fn new(bytes_per_sec: u64, stopping: Arc<AtomicBool>) -> Self {
+        Self { bytes_per_sec, stopping, owed_bytes: 0 }
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<(), StoreError> {
+        if self.stopping.load(SeqCst) {
+            return Err(StoreError::Stopped);
+        }
+        self.owed_bytes += bytes;
+        if self.bytes_per_sec > 0 && self.owed_bytes >= STRIDE_BYTES {
+            let millis = self.owed_bytes * 1000 / self.bytes_per_sec;
+            thread::sleep(Duration::from_millis(millis.min(1000)));
+            self.owed_bytes = 0;
+        }
+        Ok(())
+    }
+}

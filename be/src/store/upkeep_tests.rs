@@ -1,0 +1,207 @@
+//! Snapshots and trimming: what is kept, what goes, and what the index is made of anew.
+
+use std::{fs, path::Path};
+
+use super::{
+    conformance::small,
+    crash_tests::{all, open, segments},
+    snapshot::{self, SnapshotReader},
+    *,
+};
+
+fn snapshots(dir: &Path) -> Vec<std::path::PathBuf> {
+    snapshot::list(&dir.join("snapshots")).unwrap().into_iter().map(|(_, path)| path).collect()
+}
+
+fn size(path: &Path) -> u64 {
+    if path.is_dir() {
+        return fs::read_dir(path).unwrap().map(|entry| size(&entry.unwrap().path())).sum();
+    }
+    fs::metadata(path).unwrap().len()
+}
+
+/// Commit `n` of a run that writes over and over the same 200 keys, some of them away.
+fn churn(n: usize) -> Commit {
+    (0..10).fold(Commit::default().put("last", n.to_string()), |commit, step| {
+        let key = format!("key/{:04}", (n * 7 + step * 31) % 200);
+        match (n + step) % 5 {
+            0 => commit.delete(key),
+            1 => commit.put(key, vec![u8::try_from(n % 256).unwrap(); 3000]),
+            _ => commit.put(key, format!("{n} {step}").repeat(20)),
+        }
+    })
+}
+
+async fn run(dir: &Path, options: StoreOptions, commits: std::ops::Range<usize>) -> Vec<(Key, Value)> {
+    let store = Store::open(dir, &options).await.unwrap();
+    for n in commits {
+        store.index.commit(churn(n)).await.unwrap();
+    }
+    let found = all(&store).await;
+    store.close().await.unwrap();
+    found
+}
+
+async fn rebuilt(dir: &Path) -> Vec<(Key, Value)> {
+    fs::remove_dir_all(dir.join("index")).unwrap();
+    let store = open(dir).await;
+    let found = all(&store).await;
+    store.close().await.unwrap();
+    found
+}
+
+#[tokio::test]
+async fn churn_leaves_a_bounded_journal_and_all_of_the_data() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let mut expected = Vec::new();
+    for round in 0..4 {
+        expected = run(&dir, small(), round * 300..(round + 1) * 300).await;
+        assert_eq!(rebuilt(&dir).await, expected, "round {round}");
+    }
+    let model = Store::memory();
+    for n in 0..1200 {
+        model.index.commit(churn(n)).await.unwrap();
+    }
+    assert_eq!(all(&model).await, expected);
+    // Without waiting for the helper nothing can be said; a snapshot by hand waits for it.
+    let store = open(&dir).await;
+    store.snapshot().await.unwrap();
+    let kept = snapshots(&dir);
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let live: u64 = expected.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+    let summary = SnapshotReader::open(&kept[0]).unwrap().verify(|_| Ok(())).unwrap();
+    assert_eq!((summary.live_bytes, summary.entries), (live, expected.len() as u64));
+    let used = size(&dir.join("journal")) + size(&dir.join("snapshots"));
+    assert!(used < 2 * live, "{used} bytes for {live}");
+    assert!(segments(&dir).len() == 1);
+    store.close().await.unwrap();
+    drop(store);
+    assert_eq!(rebuilt(&dir).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_are_made_while_commits_go_on_and_by_themselves() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let store = open(&dir).await;
+    let by_hand = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for _ in 0..10 {
+                store.snapshot().await.unwrap();
+            }
+        }
+    });
+    for n in 0..600 {
+        store.index.commit(churn(n)).await.unwrap();
+    }
+    by_hand.await.unwrap();
+    let expected = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    assert!(segments(&dir)[0] > dir.join("journal/0000000000000002.journal"), "the first segment is gone");
+    assert_eq!(rebuilt(&dir).await, expected);
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_gives_way_to_the_one_before() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let generous = StoreOptions { spare_bytes: u64::MAX, snapshot_bytes: u64::MAX, ..small() };
+    let store = Store::open(&dir, &generous).await.unwrap();
+    for n in 0..90 {
+        store.index.commit(churn(n)).await.unwrap();
+        if n % 30 == 20 {
+            store.snapshot().await.unwrap();
+        }
+    }
+    let expected = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    let kept = snapshots(&dir);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let mut bytes = fs::read(&kept[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&kept[1], bytes).unwrap();
+    assert_eq!(rebuilt(&dir).await, expected);
+    // The next snapshot is made of the good one as well.
+    let store = Store::open(&dir, &generous).await.unwrap();
+    store.index.commit(churn(90)).await.unwrap();
+    let expected = all(&store).await;
+    store.snapshot().await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    assert_eq!(rebuilt(&dir).await, expected);
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_anew_is_refused_and_names_the_cure() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let store = open(&dir).await;
+    for n in 0..50 {
+        store.index.commit(churn(n)).await.unwrap();
+    }
+    store.snapshot().await.unwrap();
+    store.index.commit(churn(50)).await.unwrap();
+    let expected = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    // The index alone goes on.
+    let snapshot = snapshots(&dir).pop().unwrap();
+    let bytes = fs::read(&snapshot).unwrap();
+    fs::write(&snapshot, &bytes[..bytes.len() / 2]).unwrap();
+    let store = open(&dir).await;
+    assert_eq!(all(&store).await, expected);
+    store.close().await.unwrap();
+    drop(store);
+    fs::remove_dir_all(dir.join("index")).unwrap();
+    let refused = Store::open(&dir, &small()).await.err().unwrap();
+    assert!(matches!(&refused, StoreError::Corrupt { path, .. } if *path == snapshot), "{refused:?}");
+    assert!(refused.to_string().contains("directpush-be restore"), "{refused}");
+    fs::write(&snapshot, &bytes).unwrap();
+    assert_eq!(all(&open(&dir).await).await, expected);
+    // A journal that is gone is not a new store.
+    fs::remove_dir_all(dir.join("journal")).unwrap();
+    let refused = Store::open(&dir, &small()).await.err();
+    assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_index_filled_by_half_is_made_anew() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let store = open(&dir).await;
+    for n in 0..50 {
+        store.index.commit(churn(n)).await.unwrap();
+    }
+    store.snapshot().await.unwrap();
+    let expected = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    fs::remove_dir_all(dir.join("index")).unwrap();
+    let tree = tree::Tree::open(&dir.join("index"), 1024 * 1024).unwrap();
+    tree.fill(&[(b"stale".to_vec(), b"x".to_vec())], None).unwrap();
+    drop(tree);
+    let store = open(&dir).await;
+    assert_eq!(all(&store).await, expected);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_without_snapshots_is_taken_over() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let expected = run(&dir, StoreOptions { snapshot_bytes: u64::MAX, ..small() }, 0..200).await;
+    fs::remove_dir_all(dir.join("snapshots")).unwrap();
+    fs::write(dir.join("format"), "directpush store 1\n").unwrap();
+    let store = open(&dir).await;
+    assert_eq!(fs::read(dir.join("format")).unwrap(), b"directpush store 2\n");
+    store.snapshot().await.unwrap();
+    assert_eq!(segments(&dir).len(), 1);
+    store.close().await.unwrap();
+    drop(store);
+    assert_eq!(rebuilt(&dir).await, expected);
+}
