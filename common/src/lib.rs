@@ -22,6 +22,7 @@ pub mod lmtp;
 pub mod mail;
 pub mod names;
 pub mod numbers;
+pub mod placement;
 pub mod push;
 pub mod sync;
 pub mod w3c;
