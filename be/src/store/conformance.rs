@@ -43,6 +43,7 @@ impl Subject {
 pub(super) fn small() -> StoreOptions {
     StoreOptions {
         cache_bytes: 4 * 1024 * 1024,
+        hot_bytes: 64 * 1024,
         segment_bytes: 16 * 1024,
         checkpoint_bytes: 32 * 1024,
         snapshot_bytes: 24 * 1024,
@@ -205,6 +206,47 @@ async fn readers_never_see_a_part_of_a_commit() {
             assert_eq!(found.gets[1], Some(vec![round; 5000 + 1000 * usize::from(round % 7)]));
             assert_eq!(found.ranges[0].len(), 20);
             assert!(found.ranges[0].iter().all(|(_, value)| *value == [round]), "a torn read at {round}");
+        }
+        writer.await.unwrap();
+    }
+}
+
+/// The same for gets alone, of keys that are read often and of keys that are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gets_of_one_batch_are_of_one_state() {
+    for subject in Subject::all() {
+        let store = subject.open().await;
+        let write = move |round: u32| {
+            (0..40).fold(Commit::default(), |commit, n| match (round + n) % 7 {
+                0 if n > 0 => commit.delete(format!("k{n}")),
+                1 if n > 0 => commit.put(format!("k{n}"), round.to_be_bytes().repeat(6000)),
+                _ => commit.put(format!("k{n}"), round.to_be_bytes()),
+            })
+        };
+        store.index.commit(write(0)).await.unwrap();
+        let writer = tokio::spawn({
+            let store = store.clone();
+            async move {
+                for round in 1..=150 {
+                    store.index.commit(write(round)).await.unwrap();
+                }
+            }
+        });
+        let mut last = 0;
+        let mut random = fastrand::Rng::with_seed(1);
+        while last < 150 {
+            let asked: Vec<u32> = (0..random.u32(1..5)).map(|_| random.u32(1..40)).chain([0]).collect();
+            let read = asked.iter().fold(Read::default(), |read, n| read.get(format!("k{n}")));
+            let gets = store.index.read(read).await.unwrap().gets;
+            let round = gets.last().unwrap().as_ref().unwrap();
+            let round = u32::from_be_bytes(round[..4].try_into().unwrap());
+            assert!(round >= last, "time went back from {last} to {round}");
+            last = round;
+            for (n, value) in asked.iter().zip(&gets) {
+                let value = value.as_ref().map(|value| u32::from_be_bytes(value[..4].try_into().unwrap()));
+                let there = (round + n) % 7 != 0 || *n == 0;
+                assert_eq!(value, there.then_some(round), "k{n} of {asked:?}");
+            }
         }
         writer.await.unwrap();
     }

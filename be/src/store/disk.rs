@@ -90,9 +90,23 @@ pub(crate) fn write_whole(
     path: &Path,
     bytes: &[u8],
 ) -> Result<(), StoreError> {
+    write_parts(disk, scratch, path, &[bytes])
+}
+
+/// The same, for content that lies in several parts.
+pub(crate) fn write_parts(
+    disk: &dyn Disk,
+    scratch: &Path,
+    path: &Path,
+    parts: &[&[u8]],
+) -> Result<(), StoreError> {
     let write = || {
         let file = disk.create(scratch)?;
-        file.write_all_at(bytes, 0)?;
+        let mut length = 0;
+        for part in parts {
+            file.write_all_at(part, length)?;
+            length += part.len() as u64;
+        }
         file.sync_data()?;
         drop(file);
         disk.rename(scratch, path)?;

@@ -19,8 +19,9 @@ use parking_lot::RwLock;
 use tracing::{error, info, warn};
 
 use super::{
-    Found, Key, Read, StoreError, StoreOptions, Value,
+    Found, Key, Progress, Read, StoreError, StoreOptions, Value, Watch,
     disk::make_dir,
+    hot::Hot,
     journal::{self, Journal, Unwritten},
     place::Place,
     record::Writes,
@@ -32,11 +33,12 @@ use super::{
 const REPLAY_BYTES: usize = 1024 * 1024;
 
 /// What readers share with the committer.
-#[derive(Default)]
 pub(crate) struct Shared {
     /// Locked for writing while a batch is applied, so that a reader sees it whole or not at all.
     /// None: closed, or being opened again after a failure.
     tree: RwLock<Option<Tree>>,
+    /// A part of what the tree holds.
+    hot: Hot,
     /// The tree failed: the committer opens it again.
     pub(crate) failed: AtomicBool,
     /// And for damage in its files: the committer makes it anew.
@@ -46,14 +48,25 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Answers a batch of gets from memory, if it can. Never waits.
+    pub(crate) fn read_hot(&self, read: &Read) -> Option<Found> {
+        if !read.ranges.is_empty() || self.closed.load(SeqCst) {
+            return None;
+        }
+        let gets = self.hot.read(&read.gets)?;
+        Some(Found { gets, ranges: Vec::new() })
+    }
+
     /// Answers a batch from one state of the tree.
     pub(crate) fn read(&self, read: &Read) -> Result<Found, StoreError> {
         let tree = self.tree.read();
         let Some(tree) = tree.as_ref() else { return Err(self.down()) };
-        tree.read(read).map_err(|failure| {
+        let found = tree.read(read).map_err(|failure| {
             self.note(&failure);
             failed("read the index", failure)
-        })
+        })?;
+        self.hot.learn(&read.gets, &found.gets);
+        Ok(found)
     }
 
     /// Hands what sled holds back to the operating system, if the tree is there.
@@ -70,6 +83,7 @@ impl Shared {
     #[cfg(test)]
     pub(crate) fn lose_tree(&self) {
         *self.tree.write() = None;
+        self.hot.clear();
         self.failed.store(true, SeqCst);
     }
 
@@ -115,13 +129,28 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn open(place: Arc<Place>, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_watched(place, options, &mut |_| ())
+    }
+
+    /// The same, telling how far it is.
+    pub(crate) fn open_watched(
+        place: Arc<Place>,
+        options: StoreOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self, StoreError> {
         // sled needs space to open; the reserve is there for it.
         place.release_reserve();
-        let (tree, journal) = open_both(&place, &options, false)?;
+        let (tree, journal) = open_both(&place, &options, false, watch)?;
         if let Err(failure) = place.keep_reserve(options.reserve_bytes) {
             warn!(%failure, "no space for the reserve: the store refuses commits until there is");
         }
-        let shared = Arc::new(Shared { tree: RwLock::new(Some(tree)), ..Shared::default() });
+        let shared = Arc::new(Shared {
+            tree: RwLock::new(Some(tree)),
+            hot: Hot::new(options.hot_bytes),
+            failed: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
         Ok(Self { place, options, journal, shared, unflushed_bytes: 0 })
     }
 
@@ -158,6 +187,9 @@ impl Engine {
 
     /// The value of a key in the state that all earlier groups have made.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(value) = self.shared.hot.get(key) {
+            return Ok(value);
+        }
         let tree = self.shared.tree.read();
         let Some(tree) = tree.as_ref() else { return Err(self.shared.down()) };
         tree.get(key).map_err(|failure| {
@@ -197,6 +229,8 @@ impl Engine {
             self.shared.note(failure);
             // A part of the batch may be in the tree: nobody may look at it.
             *tree = None;
+        } else {
+            self.shared.hot.write(writes);
         }
         applied.is_ok()
     }
@@ -220,9 +254,11 @@ impl Engine {
         *self.shared.tree.write() = None;
         self.shared.failed.store(true, SeqCst);
         self.place.release_reserve();
-        let (opened, journal) = open_both(&self.place, &self.options, damaged)?;
+        let (opened, journal) = open_both(&self.place, &self.options, damaged, &mut |_| ())?;
         self.journal = journal;
         let mut tree = self.shared.tree.write();
+        // What was replayed may be a commit that it does not know of.
+        self.shared.hot.clear();
         *tree = Some(opened);
         self.shared.damaged.store(false, SeqCst);
         self.shared.failed.store(false, SeqCst);
@@ -250,7 +286,12 @@ impl Engine {
 
 /// Opens the tree and the journal and brings the tree up to date, making it anew where it cannot be
 /// believed.
-fn open_both(place: &Place, options: &StoreOptions, damaged: bool) -> Result<(Tree, Journal), StoreError> {
+fn open_both(
+    place: &Place,
+    options: &StoreOptions,
+    damaged: bool,
+    watch: Watch<'_>,
+) -> Result<(Tree, Journal), StoreError> {
     if damaged {
         set_aside(place, "a read found it damaged")?;
     } else if place.machine_went_down()? {
@@ -258,18 +299,18 @@ fn open_both(place: &Place, options: &StoreOptions, damaged: bool) -> Result<(Tr
         place.remove_index()?;
     }
     place.mark_open()?;
-    match try_open(place, options) {
+    match try_open(place, options, watch) {
         Err(Failure::Tree(failure)) if is_damage(&failure) => {
             set_aside(place, &failure.to_string())?;
         }
         Err(Failure::Ahead) => set_aside(place, "it is ahead of the journal, which has lost its end")?,
         opened => return opened.map_err(Failure::into_error),
     }
-    match try_open(place, options).map_err(Failure::into_error) {
+    match try_open(place, options, watch).map_err(Failure::into_error) {
         Err(StoreError::Full) => {
             warn!("no space to rebuild the index; removing the damaged ones");
             place.remove_indexes()?;
-            try_open(place, options).map_err(Failure::into_error)
+            try_open(place, options, watch).map_err(Failure::into_error)
         }
         opened => opened,
     }
@@ -311,7 +352,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn try_open(place: &Place, options: &StoreOptions) -> Result<(Tree, Journal), Failure> {
+fn try_open(place: &Place, options: &StoreOptions, watch: Watch<'_>) -> Result<(Tree, Journal), Failure> {
     make_dir(&*place.disk, &place.snapshots())?;
     snapshot::remove_unfinished(&place.snapshots(), &*place.disk)?;
     let snapshots = snapshot::list(&place.snapshots())?;
@@ -321,15 +362,22 @@ fn try_open(place: &Place, options: &StoreOptions) -> Result<(Tree, Journal), Fa
     let mut made = tree.position()?;
     let goes_on = if made == 0 { newest == 0 && tree.is_empty()? } else { first <= made.saturating_add(1) };
     if !goes_on {
-        (tree, made) = load(place, options, tree, &snapshots, first)?;
+        (tree, made) = load(place, options, tree, &snapshots, first, watch)?;
     }
+    let mut done = 0;
     let mut replay = Replay { tree: &tree, writes: Writes::new(), bytes: 0, position: made, failure: None };
     let journal = Journal::open(
         Path::new(&place.journal()),
         Arc::clone(&place.disk),
         options.segment_bytes,
         made,
-        |position, writes| replay.add(position, writes),
+        |position, writes| {
+            done += 1;
+            if done % 1000 == 0 {
+                watch(Progress { phase: "journal", done, total: 0 });
+            }
+            replay.add(position, writes)
+        },
     );
     if let Some(failure) = replay.failure.take() {
         return Err(failure.into());
@@ -358,6 +406,7 @@ fn load(
     tree: Tree,
     snapshots: &[(u64, PathBuf)],
     first: u64,
+    watch: Watch<'_>,
 ) -> Result<(Tree, u64), Failure> {
     drop(tree);
     let mut damage = None;
@@ -368,7 +417,7 @@ fn load(
         place.remove_index()?;
         let tree = Tree::open(&place.index(), options.cache_bytes)?;
         info!(snapshot = %path.display(), "making the index anew");
-        match fill(&tree, path, *through) {
+        match fill(&tree, path, *through, watch) {
             Err(Failure::Store(corrupt @ StoreError::Corrupt { .. })) => {
                 error!(error = %corrupt, "a snapshot is damaged; trying the one before it");
                 damage.get_or_insert(corrupt);
@@ -386,7 +435,8 @@ fn load(
 }
 
 /// Fills an empty tree from a snapshot.
-fn fill(tree: &Tree, path: &Path, through: u64) -> Result<(), Failure> {
+fn fill(tree: &Tree, path: &Path, through: u64, watch: Watch<'_>) -> Result<(), Failure> {
+    let total = std::fs::metadata(path).map_or(0, |found| found.len());
     let mut reader = SnapshotReader::open(path)?;
     let (mut entries, mut bytes) = (Vec::<(Key, Value)>::new(), 0);
     while let Some((key, value)) = reader.next()? {
@@ -395,6 +445,7 @@ fn fill(tree: &Tree, path: &Path, through: u64) -> Result<(), Failure> {
         entries.push((key, value));
         if bytes >= REPLAY_BYTES {
             tree.fill(&entries, None)?;
+            watch(Progress { phase: "snapshot", done: reader.offset(), total });
             entries.clear();
             bytes = 0;
         }

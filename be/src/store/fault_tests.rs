@@ -189,3 +189,89 @@ async fn a_read_that_finds_the_index_away_waits_for_its_repair() {
     }
     index.close().await.unwrap();
 }
+
+/// A file system of its own, gone with this.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    /// None where one may not be mounted.
+    fn mount(kib: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={kib}k");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(dir.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(dir))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// Everything of the store, sled's files too, on a disk that is full again and again.
+#[tokio::test]
+async fn a_disk_that_is_really_full_stops_nothing_but_writes() {
+    let Some(disk) = Tmpfs::mount(8 * 1024) else { return };
+    let dir = disk.path().join("store");
+    let options = StoreOptions { reserve_bytes: 1024 * 1024, ..small() };
+    let store = Store::open(&dir, &options).await.unwrap();
+    let model = Store::memory();
+    let write =
+        |n: u32| Commit::default().put(format!("k{n:05}"), vec![u8::try_from(n % 251).unwrap(); 1500]);
+    let (mut n, mut bodies, mut refusals) = (0, Vec::new(), 0);
+    for round in 0..6 {
+        // A part of the disk is somebody else's, for a while.
+        let other = disk.path().join("other");
+        let filler = vec![1; 256 * 1024];
+        let mut file = fs::File::create(&other).unwrap();
+        while std::io::Write::write_all(&mut file, &filler).is_ok() {}
+        drop(file);
+        for _ in 0..20 {
+            match store.index.commit(write(n)).await {
+                Ok(()) => {
+                    model.index.commit(write(n)).await.unwrap();
+                    n += 1;
+                }
+                Err(StoreError::Full) => refusals += 1,
+                Err(error) => panic!("round {round}: {error:?}"),
+            }
+            match store.bodies.put(Bytes::from(vec![7; 3000])).await {
+                Ok(body) => bodies.push(body),
+                Err(StoreError::Full) => refusals += 1,
+                Err(error) => panic!("round {round}: {error:?}"),
+            }
+            assert_eq!(all(&store).await, all(&model).await, "round {round}: reads go on");
+        }
+        fs::remove_file(other).unwrap();
+        for _ in 0..20 {
+            store.index.commit(write(n)).await.unwrap();
+            model.index.commit(write(n)).await.unwrap();
+            n += 1;
+        }
+        bodies.push(store.bodies.put(Bytes::from(vec![7; 3000])).await.unwrap());
+    }
+    assert!(refusals > 50, "{refusals}");
+    for body in bodies {
+        assert_eq!(store.bodies.get(body).await.unwrap(), vec![7; 3000]);
+    }
+    store.close().await.unwrap();
+    drop(store);
+    let store = Store::open(&dir, &options).await.unwrap();
+    assert_eq!(all(&store).await, all(&model).await);
+    store.close().await.unwrap();
+    drop(store);
+    let remounted =
+        std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status().unwrap();
+    assert!(remounted.success());
+    let refused = Store::open(&dir, &options).await.err();
+    assert!(matches!(refused, Some(StoreError::ReadOnly)), "{refused:?}");
+}

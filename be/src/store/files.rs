@@ -1,4 +1,7 @@
-//! Bodies as files: `bodies/<first two digits>/<32 hex digits>`, written once and never changed.
+//! Bodies as files: `bodies/<first two digits>/<32 hex digits>.body`, written once and never changed.
+//!
+//! Behind the body stand 40 bytes: SHA-256 of its id and content, and `DPbody1\n`; a check of the store
+//! compares them (`verify`). Stores of format 1 have bodies without them, and without `.body`.
 //!
 //! A body is written under another name, synced, renamed, and its directory synced, so it is there
 //! whole or not at all, and lasts once `put` has answered. What a crash leaves in `bodies/tmp` is
@@ -8,17 +11,20 @@
 
 use std::{
     fs::{self, File},
-    io, ops,
+    io::{self, Read as _},
+    ops,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Answer, Bodies, BodyEntry, BodyId, StoreError,
-    disk::{make_dir, write_whole},
+    disk::{make_dir, write_parts},
     place::Place,
     pool::Pool,
 };
@@ -33,6 +39,7 @@ struct Shared {
     dir: PathBuf,
     /// Keeps the store locked as long as its bodies are in use.
     place: Arc<Place>,
+    held: Mutex<Held>,
 }
 
 impl FileBodies {
@@ -57,7 +64,32 @@ impl FileBodies {
         for entry in fs::read_dir(&tmp).map_err(fail)? {
             disk.remove(&entry.map_err(fail)?.path()).map_err(fail)?;
         }
-        Ok(Self { shared: Arc::new(Shared { dir, place }), pool: Pool::new(threads) })
+        let shared = Shared { dir, place, held: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), pool: Pool::new(threads) })
+    }
+
+    /// From now on no body goes, until the answer is dropped.
+    pub(crate) fn hold(&self) -> Hold {
+        self.shared.held.lock().by += 1;
+        Hold(Arc::clone(&self.shared))
+    }
+
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.shared.place
+    }
+
+    /// Compares a body with the hash behind it; see `Shared::verify`. Blocks.
+    pub(crate) fn verify(&self, id: BodyId) -> Result<(u64, bool), StoreError> {
+        self.shared.verify(id)
+    }
+
+    /// See [`Bodies::list`] and [`Bodies::delete`]. Block.
+    pub(crate) fn list_now(&self, after: Option<BodyId>, limit: usize) -> Result<Vec<BodyEntry>, StoreError> {
+        self.shared.list(after, limit)
+    }
+
+    pub(crate) fn delete_now(&self, id: BodyId) -> Result<bool, StoreError> {
+        self.shared.delete(id)
     }
 
     async fn run<T: Send + 'static>(
@@ -69,49 +101,141 @@ impl FileBodies {
     }
 }
 
+/// What stands behind a body.
+const SEAL_BYTES: usize = 40;
+const SEAL_WORD: &[u8; 8] = b"DPbody1\n";
+const EXTENSION: &str = "body";
+
+fn seal_of(id: BodyId, body: &[u8]) -> [u8; SEAL_BYTES] {
+    let mut seal = [0; SEAL_BYTES];
+    seal[..32].copy_from_slice(&Sha256::new_with_prefix(id.0).chain_update(body).finalize());
+    seal[32..].copy_from_slice(SEAL_WORD);
+    seal
+}
+
+/// Deletions that wait until a backup is done.
+#[derive(Default)]
+struct Held {
+    by: usize,
+    bodies: Vec<BodyId>,
+}
+
+/// Keeps bodies from being deleted while it lives: a backup reads them.
+pub(crate) struct Hold(Arc<Shared>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut held = self.0.held.lock();
+            held.by -= 1;
+            if held.by > 0 { Vec::new() } else { std::mem::take(&mut held.bodies) }
+        };
+        for id in waiting {
+            if let Err(failure) = self.0.delete(id) {
+                tracing::warn!(%failure, "a body stays until bodies without a use are collected");
+            }
+        }
+    }
+}
+
+/// A body's file: where, and whether the seal is behind it.
+struct Found {
+    path: PathBuf,
+    sealed: bool,
+    file: File,
+    /// Of the body, in bytes.
+    bytes: u64,
+}
+
 impl Shared {
     fn path(&self, id: BodyId) -> PathBuf {
-        let name = id.to_string();
-        self.dir.join(&name[..2]).join(name)
+        self.dir.join(format!("{:02x}", id.0[0])).join(id.to_string()).with_extension(EXTENSION)
+    }
+
+    /// Where a body of format 1 lies.
+    fn bare_path(&self, id: BodyId) -> PathBuf {
+        self.path(id).with_extension("")
     }
 
     fn put(&self, body: &[u8]) -> Result<BodyId, StoreError> {
         let id = BodyId::random()?;
         let scratch = self.dir.join("tmp").join(id.to_string());
-        write_whole(&*self.place.disk, &scratch, &self.path(id), body)?;
+        write_parts(&*self.place.disk, &scratch, &self.path(id), &[body, &seal_of(id, body)])?;
         Ok(id)
     }
 
-    fn open(&self, id: BodyId) -> Result<File, StoreError> {
-        File::open(self.path(id)).map_err(|error| self.failed("open", id, error))
+    fn find(&self, id: BodyId) -> Result<Found, StoreError> {
+        let path = self.path(id);
+        let (path, sealed, file) = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let path = self.bare_path(id);
+                let file = File::open(&path).map_err(|error| self.failed("open", id, error))?;
+                (path, false, file)
+            }
+            opened => (path, true, opened.map_err(|error| self.failed("open", id, error))?),
+        };
+        let length = file.metadata().map_err(|error| self.failed("measure", id, error))?.len();
+        let seal = if sealed { SEAL_BYTES as u64 } else { 0 };
+        let bytes = length.checked_sub(seal).ok_or_else(|| corrupt(&path, 0, "a body without its end"))?;
+        Ok(Found { path, sealed, file, bytes })
     }
 
     fn get(&self, id: BodyId) -> Result<Bytes, StoreError> {
-        let body = fs::read(self.path(id)).map_err(|error| self.failed("read", id, error))?;
-        Ok(body.into())
+        self.get_range(id, &(0..u64::MAX))
     }
 
     fn get_range(&self, id: BodyId, range: &ops::Range<u64>) -> Result<Bytes, StoreError> {
-        let file = self.open(id)?;
-        let size = file.metadata().map_err(|error| self.failed("measure", id, error))?.len();
-        let (start, end) = (range.start.min(size), range.end.min(size));
+        let found = self.find(id)?;
+        let (start, end) = (range.start.min(found.bytes), range.end.min(found.bytes));
         let mut part = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut part, start).map_err(|error| self.failed("read", id, error))?;
+        found.file.read_exact_at(&mut part, start).map_err(|error| self.failed("read", id, error))?;
         Ok(part.into())
     }
 
     fn size(&self, id: BodyId) -> Result<u64, StoreError> {
-        fs::metadata(self.path(id))
-            .map(|found| found.len())
-            .map_err(|error| self.failed("measure", id, error))
+        self.find(id).map(|found| found.bytes)
+    }
+
+    /// Compares a body with its seal. Answers its length, in bytes, and whether it has one.
+    fn verify(&self, id: BodyId) -> Result<(u64, bool), StoreError> {
+        let mut found = self.find(id)?;
+        let fail = |error| self.failed("read", id, error);
+        let mut hash = Sha256::new_with_prefix(id.0);
+        let mut left = found.bytes;
+        let mut buffer = vec![0; 128 * 1024];
+        while left > 0 {
+            let part = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            found.file.read_exact(&mut buffer[..part]).map_err(fail)?;
+            hash.update(&buffer[..part]);
+            left -= part as u64;
+        }
+        if found.sealed {
+            let mut seal = [0; SEAL_BYTES];
+            found.file.read_exact(&mut seal).map_err(fail)?;
+            if seal[..32] != hash.finalize()[..] || seal[32..] != *SEAL_WORD {
+                return Err(corrupt(&found.path, 0, "a body that is not what was put"));
+            }
+        }
+        Ok((found.bytes, found.sealed))
     }
 
     fn delete(&self, id: BodyId) -> Result<bool, StoreError> {
-        match self.place.disk.remove(&self.path(id)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed("remove", id, error)),
+        {
+            let mut held = self.held.lock();
+            if held.by > 0 {
+                let there = self.path(id).exists() || self.bare_path(id).exists();
+                held.bodies.push(id);
+                return Ok(there);
+            }
         }
+        for path in [self.path(id), self.bare_path(id)] {
+            match self.place.disk.remove(&path) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.failed("remove", id, error)),
+            }
+        }
+        Ok(false)
     }
 
     fn list(&self, after: Option<BodyId>, limit: usize) -> Result<Vec<BodyEntry>, StoreError> {
@@ -122,15 +246,16 @@ impl Shared {
                 break;
             }
             let dir = self.dir.join(format!("{first:02x}"));
-            let mut ids =
-                ids_in(&dir).map_err(|error| StoreError::io(format!("list {}", dir.display()), error))?;
-            ids.retain(|id| after.is_none_or(|after| *id > after));
-            ids.sort_unstable();
-            for id in ids.into_iter().take(wanted) {
+            let mut names =
+                names_in(&dir).map_err(|error| StoreError::io(format!("list {}", dir.display()), error))?;
+            names.retain(|(id, _)| after.is_none_or(|after| *id > after));
+            names.sort_unstable();
+            for (id, path) in names.into_iter().take(wanted) {
                 // One deleted meanwhile is not listed.
-                if let Ok(found) = fs::metadata(self.path(id)) {
+                if let Ok(found) = fs::metadata(&path) {
                     let put_at = found.modified().map_err(|error| self.failed("measure", id, error))?;
-                    entries.push(BodyEntry { id, bytes: found.len(), put_at });
+                    let seal = path.extension().map_or(0, |_| SEAL_BYTES as u64);
+                    entries.push(BodyEntry { id, bytes: found.len().saturating_sub(seal), put_at });
                 }
             }
         }
@@ -145,13 +270,23 @@ impl Shared {
     }
 }
 
-/// The bodies in one directory, in no order; other files are left alone.
-fn ids_in(dir: &Path) -> io::Result<Vec<BodyId>> {
-    let mut ids = Vec::new();
+fn corrupt(path: &Path, offset: u64, what: &'static str) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), offset, what }
+}
+
+/// The bodies in one directory and their files, in no order; other files are left alone.
+pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<(BodyId, PathBuf)>> {
+    let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
-        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<BodyId>().ok()));
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension == EXTENSION)
+            && let Some(stem) = path.file_stem().and_then(|stem| stem.to_str())
+            && let Ok(id) = stem.parse::<BodyId>()
+        {
+            names.push((id, path));
+        }
     }
-    Ok(ids)
+    Ok(names)
 }
 
 impl Bodies for FileBodies {

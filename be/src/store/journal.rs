@@ -257,7 +257,6 @@ fn list_segments(dir: &Path, disk: Option<&dyn Disk>) -> Result<Vec<(u64, PathBu
 }
 
 /// Makes the journal of a restored store: empty, behind position `through`.
-#[expect(dead_code, reason = "restore")]
 pub(crate) fn create_behind(dir: &Path, disk: &dyn Disk, through: u64) -> Result<(), StoreError> {
     make_dir(disk, dir)?;
     new_segment(dir, disk, through + 1).map(|_| ())
@@ -320,6 +319,63 @@ pub(crate) fn read_between(
         return Err(corrupt(dir, 0, "the journal ends too early"));
     }
     Ok(())
+}
+
+/// What a check of the whole journal found.
+pub(crate) struct Check {
+    /// The first position, 1 in an empty journal.
+    pub(crate) first: u64,
+    /// The last position whose record is whole.
+    pub(crate) last: u64,
+    pub(crate) records: u64,
+    /// Bytes of an unfinished commit at the end.
+    pub(crate) torn: Option<u64>,
+    pub(crate) damage: Option<StoreError>,
+}
+
+/// Reads all of the journal, as it lies. Tells `each` how many records were read.
+pub(crate) fn check(dir: &Path, mut each: impl FnMut(u64)) -> Result<Check, StoreError> {
+    let segments = segments(dir)?;
+    let first = segments.first().map_or(1, |(first, _)| *first);
+    let mut check = Check { first, last: first - 1, records: 0, torn: None, damage: None };
+    if segments.is_empty() {
+        check.damage = Some(corrupt(dir, 0, "the journal is gone"));
+    }
+    for (at, (first, path)) in segments.iter().enumerate() {
+        let mut segment = match SegmentReader::open(path, *first) {
+            Ok(segment) if *first == check.last + 1 => segment,
+            Ok(_) => {
+                return Ok(Check {
+                    damage: Some(corrupt(path, 0, "a segment is missing before it")),
+                    ..check
+                });
+            }
+            Err(damage @ StoreError::Corrupt { .. }) => return Ok(Check { damage: Some(damage), ..check }),
+            Err(error) => return Err(error),
+        };
+        loop {
+            let offset = segment.offset;
+            match segment.next()? {
+                Next::End => break,
+                Next::Record(position, payload)
+                    if position == check.last + 1 && decode_writes(&payload).is_some() =>
+                {
+                    check.last = position;
+                    check.records += 1;
+                    each(check.records);
+                }
+                Next::Bad if at + 1 == segments.len() => {
+                    match segment.check_tail(offset, check.last + 1) {
+                        Ok(()) => check.torn = Some(fs::metadata(path).map_or(0, |f| f.len() - offset)),
+                        Err(damage) => check.damage = Some(damage),
+                    }
+                    return Ok(check);
+                }
+                _ => return Ok(Check { damage: Some(corrupt(path, offset, "a bad record")), ..check }),
+            }
+        }
+    }
+    Ok(check)
 }
 
 type Segment = (Header, PathBuf, Box<dyn DiskFile>);

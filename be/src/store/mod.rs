@@ -8,6 +8,10 @@
 //! Only this folder names sled. Not here: what keys and values mean (the mailbox model), who owns a
 //! mailbox, and which bodies are still referenced.
 
+mod backup;
+mod care;
+#[cfg(test)]
+mod care_tests;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
@@ -18,6 +22,8 @@ mod error;
 #[cfg(test)]
 mod fault_tests;
 mod files;
+mod fsck;
+mod hot;
 mod journal;
 mod memory;
 mod merge;
@@ -33,7 +39,10 @@ mod upkeep;
 #[cfg(test)]
 mod upkeep_tests;
 
+pub use backup::{Copied, restore};
+pub use care::{Usage, rebuild};
 pub use error::StoreError;
+pub use fsck::{Finding, References, Report, Severity, fsck};
 pub use memory::{MemoryBodies, MemoryIndex};
 
 use std::{fmt, future::Future, ops, path::Path, pin::Pin, str::FromStr, sync::Arc, time::SystemTime};
@@ -299,11 +308,27 @@ pub trait Bodies: Send + Sync {
     fn list(&self, after: Option<BodyId>, limit: usize) -> Answer<'_, Vec<BodyEntry>>;
 }
 
+/// How far something long is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// What is being done: `snapshot`, `journal`, `index`, `bodies`, …
+    pub phase: &'static str,
+    /// How much of it is done, in bytes or pieces.
+    pub done: u64,
+    /// How much there is; 0 where nobody knows.
+    pub total: u64,
+}
+
+/// Who wants to know.
+pub type Watch<'a> = &'a mut dyn FnMut(Progress);
+
 /// How a store on disk is opened. Sizes are in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
     /// What sled may cache. Its real use can be several times that.
     pub cache_bytes: u64,
+    /// What is kept of the keys just read and written, to answer gets at once.
+    pub hot_bytes: usize,
     /// Most index reads at once.
     pub read_threads: usize,
     /// Most body reads and writes at once. Writes wait for the disk, which merges them: more is better.
@@ -329,6 +354,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 64 * 1024 * 1024,
+            hot_bytes: 16 * 1024 * 1024,
             read_threads: 4,
             body_threads: 16,
             segment_bytes: journal::SEGMENT_BYTES,
@@ -350,7 +376,7 @@ pub struct Store {
     /// The bodies its values name.
     pub bodies: Arc<dyn Bodies>,
     /// What only an engine on disk has.
-    embedded: Option<Arc<sled_index::SledIndex>>,
+    embedded: Option<Arc<care::Embedded>>,
 }
 
 impl Store {
@@ -379,9 +405,10 @@ impl Store {
         let open = move || {
             let place = Arc::new(place::Place::enter(&dir, disk)?);
             let engine = engine::Engine::open(Arc::clone(&place), options)?;
-            let bodies = files::FileBodies::open(place, options.body_threads)?;
+            let bodies = Arc::new(files::FileBodies::open(place, options.body_threads)?);
             let index = Arc::new(sled_index::SledIndex::start(engine, options.read_threads)?);
-            Ok(Self { index: index.clone(), bodies: Arc::new(bodies), embedded: Some(index) })
+            let embedded = care::Embedded { index: index.clone(), bodies: bodies.clone() };
+            Ok(Self { index, bodies, embedded: Some(Arc::new(embedded)) })
         };
         pool::Pool::new(1).run(open).await
     }
@@ -393,7 +420,7 @@ impl Store {
     /// `Full`, `Corrupt`, `Io`: nothing was trimmed. `Stopped` after `close`.
     pub async fn snapshot(&self) -> Result<(), StoreError> {
         match &self.embedded {
-            Some(index) => index.snapshot().await.map(|_| ()),
+            Some(embedded) => embedded.index.snapshot().await.map(|_| ()),
             None => Ok(()),
         }
     }

@@ -55,6 +55,35 @@ impl Place {
         Ok(place)
     }
 
+    /// Enters a directory that a backup is to be brought back into: an empty one, or one in which that
+    /// was begun before. Until `restored` it is no store.
+    pub(crate) fn for_restore(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        make_dir(&*disk, dir)?;
+        let fail = |error| StoreError::io(format!("prepare {}", dir.display()), error);
+        let place = Self { dir: dir.to_owned(), disk, _lock: lock(dir)? };
+        let marker = place.restoring();
+        if marker.exists() {
+            for part in [place.snapshots(), place.journal(), place.index()] {
+                remove_dir(&part)?;
+            }
+            return Ok(place);
+        }
+        for entry in fs::read_dir(dir).map_err(fail)? {
+            if entry.map_err(fail)?.file_name() != "lock" {
+                let busy = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
+                return Err(StoreError::io(format!("restore into {}", dir.display()), busy));
+            }
+        }
+        write_whole(&*place.disk, &place.scratch("restoring.new"), &marker, b"")?;
+        Ok(place)
+    }
+
+    /// From now on it is a store.
+    pub(crate) fn restored(&self) -> Result<(), StoreError> {
+        let removed = self.disk.remove(&self.restoring()).and_then(|()| self.disk.sync_dir(&self.dir));
+        removed.map_err(|error| StoreError::io("end the restore", error))
+    }
+
     fn check_format(&self) -> Result<(), StoreError> {
         let path = self.dir.join("format");
         let marker = self.restoring();
@@ -141,7 +170,10 @@ impl Place {
     pub(crate) fn mark_closed(&self) -> Result<(), StoreError> {
         let close = || {
             sync_tree(&self.index())?;
-            self.disk.remove(&self.boot_mark())?;
+            match self.disk.remove(&self.boot_mark()) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
             self.disk.sync_dir(&self.dir)
         };
         close().map_err(|error| StoreError::io("sync the index", error))
@@ -162,6 +194,20 @@ impl Place {
             .rename(&index, &aside)
             .and_then(|()| self.disk.sync_dir(&self.dir))
             .map_err(|error| StoreError::io(format!("set aside {}", index.display()), error))?;
+        Ok(Some(aside))
+    }
+
+    /// Moves the journal out of the way, and answers where to, if there was one.
+    pub(crate) fn set_journal_aside(&self) -> Result<Option<PathBuf>, StoreError> {
+        if !self.journal().exists() {
+            return Ok(None);
+        }
+        let mut free = (1..).map(|n: u32| self.dir.join(format!("journal.corrupt-{n}")));
+        let aside = free.find(|path| !path.exists()).unwrap_or_default();
+        self.disk
+            .rename(&self.journal(), &aside)
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(|error| StoreError::io("set the journal aside", error))?;
         Ok(Some(aside))
     }
 

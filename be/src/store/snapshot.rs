@@ -220,6 +220,11 @@ impl SnapshotReader {
         })
     }
 
+    /// How far it has been read, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The next entry; none at the end, whose totals then have been found right.
     ///
     /// # Errors

@@ -103,6 +103,9 @@ impl Keeper {
                 }
                 Chore::Consider => match self.consider() {
                     Ok(()) | Err(StoreError::Stopped) => {}
+                    Err(damage @ StoreError::Corrupt { .. }) => {
+                        error!(%damage, "no snapshot can be made any more; the index still answers");
+                    }
                     Err(failure) => warn!(%failure, "no snapshot could be made; the journal grows on"),
                 },
             }

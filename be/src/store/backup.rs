@@ -1,0 +1,390 @@
+//! Backups: a snapshot and the bodies it names, with a manifest of hashes, in a directory of their own.
+//!
+//! ```text
+//! manifest                         written last, under another name first
+//! <position>-<random>.snapshot     the index
+//! bodies/<two digits>/<name>       as in the store
+//! ```
+//! The manifest is lines: `directpush backup 1`; `snapshot <name> <bytes> <sha256>`; one
+//! `body <name> <bytes> <sha256>` for each, in order; `end <bodies> <sha256 of all lines before>`.
+//! A backup into a directory that holds an older one copies only what is not there yet; the older one
+//! stays whole until the manifest of the new one takes its place. Where the file system can, bodies,
+//! which never change, are hard links.
+//!
+//! Both directions may be interrupted at any moment and run again.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
+use super::{
+    BodyId, Progress, StoreError, Watch,
+    disk::{Disk, RealDisk, make_dir},
+    files::names_in,
+    journal,
+    place::Place,
+    snapshot::{self, SnapshotReader},
+};
+
+const FIRST_LINE: &str = "directpush backup 1";
+const MANIFEST: &str = "manifest";
+/// No line of a manifest is longer.
+const LINE_BYTES_MAX: u64 = 1024;
+
+/// What a backup holds, or a restore has brought back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Copied {
+    /// Keys of the index.
+    pub entries: u64,
+    /// All bodies, and how long they are in bytes.
+    pub bodies: u64,
+    /// See `bodies`.
+    pub body_bytes: u64,
+    /// Bodies that were not there yet.
+    pub new_bodies: u64,
+}
+
+fn fail(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let doing = format!("{doing} {}", path.display());
+    move |error| StoreError::io(doing, error)
+}
+
+fn damaged(path: &Path, what: &'static str) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), offset: 0, what }
+}
+
+/// A file as the manifest names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Listed {
+    name: String,
+    bytes: u64,
+    hash: String,
+}
+
+impl Listed {
+    fn parse(rest: &str) -> Option<Self> {
+        let mut words = rest.split(' ');
+        let (name, bytes, hash) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
+        let safe = plain && !name.starts_with('.') && hash.len() == 64 && words.next().is_none();
+        safe.then(|| Self { name: name.to_owned(), bytes, hash: hash.to_owned() })
+    }
+
+    /// Where a body lies below `bodies`, if this is the name of one.
+    fn body_path(&self) -> Option<PathBuf> {
+        let id: BodyId = self.name.strip_suffix(".body").unwrap_or(&self.name).parse().ok()?;
+        Some(Path::new(&format!("{:02x}", id.0[0])).join(&self.name))
+    }
+}
+
+/// Hashes a file.
+fn hash_of(path: &Path) -> Result<(u64, String), StoreError> {
+    let mut file = File::open(path).map_err(fail("read", path))?;
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        let read = file.read(&mut buffer).map_err(fail("read", path))?;
+        if read == 0 {
+            return Ok((bytes, HEXLOWER.encode(&hash.finalize())));
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+/// Links or copies a file that never changes, so that it is there whole and lasts.
+fn bring(from: &Path, to: &Path, link: bool) -> Result<(), StoreError> {
+    if link && fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    let scratch = to.with_extension("tmp");
+    let copy = || {
+        fs::copy(from, &scratch)?;
+        File::open(&scratch)?.sync_all()?;
+        fs::rename(&scratch, to)
+    };
+    copy().map_err(|error| {
+        let _ = fs::remove_file(&scratch);
+        fail("copy", from)(error)
+    })
+}
+
+/// Reads a manifest from the start, checking it on the way.
+struct ManifestReader {
+    path: PathBuf,
+    input: BufReader<File>,
+    hash: Sha256,
+    bodies: u64,
+    snapshot: Listed,
+}
+
+impl ManifestReader {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let input = BufReader::new(File::open(path).map_err(fail("read", path))?);
+        let nothing = Listed { name: String::new(), bytes: 0, hash: String::new() };
+        let mut reader =
+            Self { path: path.to_owned(), input, hash: Sha256::new(), bodies: 0, snapshot: nothing };
+        if reader.line()? != FIRST_LINE {
+            return Err(damaged(path, "it is no manifest of a backup of this format"));
+        }
+        let line = reader.line()?;
+        let snapshot = line.strip_prefix("snapshot ").and_then(Listed::parse);
+        reader.snapshot = snapshot.ok_or_else(|| damaged(path, "it names no snapshot"))?;
+        Ok(reader)
+    }
+
+    fn line(&mut self) -> Result<String, StoreError> {
+        let mut line = String::new();
+        let read = self.input.by_ref().take(LINE_BYTES_MAX).read_line(&mut line);
+        read.map_err(fail("read", &self.path))?;
+        let Some(text) = line.strip_suffix('\n').filter(|text| !text.starts_with("end ")) else {
+            return Ok(line.trim_end_matches('\n').to_owned());
+        };
+        self.hash.update(&line);
+        Ok(text.to_owned())
+    }
+
+    /// The next body; none at the end, whose totals then have been found right.
+    fn next(&mut self) -> Result<Option<Listed>, StoreError> {
+        let line = self.line()?;
+        if let Some(body) = line.strip_prefix("body ") {
+            self.bodies += 1;
+            let body = Listed::parse(body).filter(|body| body.body_path().is_some());
+            return body.map(Some).ok_or_else(|| damaged(&self.path, "a malformed line"));
+        }
+        let hash = HEXLOWER.encode(&self.hash.clone().finalize());
+        if line == format!("end {} {hash}", self.bodies) {
+            return Ok(None);
+        }
+        Err(damaged(&self.path, "its end is missing, or it was changed"))
+    }
+}
+
+/// Writes a manifest beside the old one.
+struct ManifestWriter {
+    scratch: PathBuf,
+    output: BufWriter<File>,
+    hash: Sha256,
+    bodies: u64,
+}
+
+impl ManifestWriter {
+    fn create(target: &Path) -> Result<Self, StoreError> {
+        let scratch = target.join("manifest.new");
+        let output = BufWriter::new(File::create(&scratch).map_err(fail("create", &scratch))?);
+        let mut writer = Self { scratch, output, hash: Sha256::new(), bodies: 0 };
+        writer.line(FIRST_LINE)?;
+        Ok(writer)
+    }
+
+    fn line(&mut self, text: &str) -> Result<(), StoreError> {
+        let line = format!("{text}\n");
+        self.hash.update(&line);
+        self.output.write_all(line.as_bytes()).map_err(fail("write", &self.scratch))
+    }
+
+    fn file(&mut self, kind: &str, Listed { name, bytes, hash }: &Listed) -> Result<(), StoreError> {
+        self.bodies += u64::from(kind == "body");
+        self.line(&format!("{kind} {name} {bytes} {hash}"))
+    }
+
+    fn finish(mut self, target: &Path) -> Result<(), StoreError> {
+        let hash = HEXLOWER.encode(&self.hash.clone().finalize());
+        let end = format!("end {} {hash}\n", self.bodies);
+        let mut finish = || {
+            self.output.write_all(end.as_bytes())?;
+            self.output.flush()?;
+            self.output.get_ref().sync_all()?;
+            fs::rename(&self.scratch, target.join(MANIFEST))?;
+            RealDisk.sync_dir(target)
+        };
+        finish().map_err(fail("write", &target.join(MANIFEST)))
+    }
+}
+
+/// Backs up a snapshot and all bodies, which the caller keeps from being deleted. Blocks.
+pub(crate) fn backup(
+    place: &Place,
+    snapshot: &Path,
+    target: &Path,
+    watch: Watch<'_>,
+) -> Result<Copied, StoreError> {
+    make_dir(&RealDisk, target)?;
+    make_dir(&RealDisk, &target.join("bodies"))?;
+    let mut manifest = ManifestWriter::create(target)?;
+    // A name of its own: the one of an older backup must stay as it is until this one is whole.
+    let stem = snapshot.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = format!("{stem}-{}.snapshot", HEXLOWER.encode(&BodyId::random()?.0[..4]));
+    let copy = target.join(&name);
+    bring(snapshot, &copy, true)?;
+    let entries = SnapshotReader::open(&copy)?.verify(|_| Ok(()))?.entries;
+    let (bytes, hash) = hash_of(&copy)?;
+    manifest.file("snapshot", &Listed { name: name.clone(), bytes, hash })?;
+
+    let mut copied = Copied { entries, ..Copied::default() };
+    let old = target.join(MANIFEST);
+    let mut old = if old.exists() { Some(ManifestReader::open(&old)?) } else { None };
+    let mut older = next_of(&mut old)?;
+    for first in 0..=u8::MAX {
+        watch(Progress { phase: "bodies", done: first.into(), total: 256 });
+        let part = format!("{first:02x}");
+        let (from, to) = (place.bodies().join(&part), target.join("bodies").join(&part));
+        make_dir(&RealDisk, &to)?;
+        let mut names = names_in(&from).map_err(fail("list", &from))?;
+        names.sort_unstable();
+        for (_, path) in names {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            while older.as_ref().is_some_and(|older| older.name.as_str() < name) {
+                older = next_of(&mut old)?;
+            }
+            let to = to.join(name);
+            let there = fs::metadata(&to).map(|found| found.len()).ok();
+            let same = older.as_ref().filter(|older| older.name == name && there == Some(older.bytes));
+            let listed = if let Some(same) = same {
+                same.clone()
+            } else {
+                // One that an interrupted backup left is whole.
+                if there.is_none() {
+                    bring(&path, &to, true)?;
+                }
+                copied.new_bodies += 1;
+                let (bytes, hash) = hash_of(&to)?;
+                Listed { name: name.to_owned(), bytes, hash }
+            };
+            copied.bodies += 1;
+            copied.body_bytes += listed.bytes;
+            manifest.file("body", &listed)?;
+        }
+        RealDisk.sync_dir(&to).map_err(fail("sync", &to))?;
+    }
+    manifest.finish(target)?;
+    remove_superfluous(target, &name, watch)?;
+    Ok(copied)
+}
+
+fn next_of(manifest: &mut Option<ManifestReader>) -> Result<Option<Listed>, StoreError> {
+    match manifest {
+        Some(reader) => {
+            let next = reader.next()?;
+            if next.is_none() {
+                *manifest = None;
+            }
+            Ok(next)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Removes what only an older backup needed.
+fn remove_superfluous(target: &Path, snapshot: &str, watch: Watch<'_>) -> Result<(), StoreError> {
+    for entry in fs::read_dir(target).map_err(fail("list", target))? {
+        let path = entry.map_err(fail("list", target))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let ends = |extension: &str| path.extension().is_some_and(|found| found == extension);
+        if ends("snapshot") && name != snapshot || ends("tmp") {
+            fs::remove_file(&path).map_err(fail("remove", &path))?;
+        }
+    }
+    let mut reader = Some(ManifestReader::open(&target.join(MANIFEST))?);
+    let mut listed = next_of(&mut reader)?;
+    for first in 0..=u8::MAX {
+        watch(Progress { phase: "old bodies", done: first.into(), total: 256 });
+        let dir = target.join("bodies").join(format!("{first:02x}"));
+        let entries = fs::read_dir(&dir).map_err(fail("list", &dir))?;
+        let mut names: Vec<_> =
+            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        for name in names {
+            while listed.as_ref().is_some_and(|listed| listed.name < name) {
+                listed = next_of(&mut reader)?;
+            }
+            if listed.as_ref().is_none_or(|listed| listed.name != name) {
+                let path = dir.join(name);
+                fs::remove_file(&path).map_err(fail("remove", &path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings a backup back into `dir`, which is empty, not there, or was left by an interrupted restore.
+/// Reads all of the backup before anything is written. Blocks.
+///
+/// # Errors
+/// `Corrupt` when the backup is not what was written; `Io`, also for a directory that is in use.
+pub fn restore(backup: &Path, dir: &Path, watch: Watch<'_>) -> Result<Copied, StoreError> {
+    let place = Place::for_restore(dir, Arc::new(RealDisk))?;
+    let (listed, mut copied) = verify(backup, watch)?;
+    let disk = &*place.disk;
+    make_dir(disk, &place.bodies())?;
+    let mut manifest = ManifestReader::open(&backup.join(MANIFEST))?;
+    let (mut done, total) = (0, copied.bodies);
+    while let Some(body) = manifest.next()? {
+        let Some(path) = body.body_path() else { continue };
+        let to = place.bodies().join(&path);
+        if let Some(parent) = to.parent() {
+            make_dir(disk, parent)?;
+        }
+        if fs::metadata(&to).map(|found| found.len()).ok() != Some(body.bytes) {
+            bring(&backup.join("bodies").join(&path), &to, false)?;
+            copied.new_bodies += 1;
+        }
+        done += 1;
+        if done % 256 == 0 {
+            watch(Progress { phase: "bodies", done, total });
+        }
+    }
+    for first in 0..=u8::MAX {
+        let part = place.bodies().join(format!("{first:02x}"));
+        make_dir(disk, &part)?;
+        disk.sync_dir(&part).map_err(fail("sync", &part))?;
+    }
+    let from = backup.join(&listed.name);
+    let through = snapshot::summary(&from)?.through;
+    make_dir(disk, &place.snapshots())?;
+    bring(&from, &snapshot::path_of(&place.snapshots(), through), false)?;
+    disk.sync_dir(&place.snapshots()).map_err(fail("sync", &place.snapshots()))?;
+    journal::create_behind(&place.journal(), disk, through)?;
+    place.write_format()?;
+    place.restored()?;
+    Ok(copied)
+}
+
+/// Compares everything in a backup with its manifest. Answers its snapshot, and what it holds.
+///
+/// # Errors
+/// `Corrupt`, with the file that is not what was written.
+fn verify(backup: &Path, watch: Watch<'_>) -> Result<(Listed, Copied), StoreError> {
+    let path = backup.join(MANIFEST);
+    // The manifest itself first, to its end.
+    let mut manifest = ManifestReader::open(&path)?;
+    while manifest.next()?.is_some() {}
+    let total = manifest.bodies;
+    let mut manifest = ManifestReader::open(&path)?;
+    let listed = manifest.snapshot.clone();
+    let compare = |path: &Path, listed: &Listed| match hash_of(path) {
+        Ok((bytes, hash)) if bytes == listed.bytes && hash == listed.hash => Ok(()),
+        Ok(_) => Err(damaged(path, "it is not what was backed up")),
+        Err(error) => Err(error),
+    };
+    let file = backup.join(&listed.name);
+    compare(&file, &listed)?;
+    let mut copied =
+        Copied { entries: SnapshotReader::open(&file)?.verify(|_| Ok(()))?.entries, ..Copied::default() };
+    while let Some(body) = manifest.next()? {
+        let Some(path) = body.body_path() else { continue };
+        compare(&backup.join("bodies").join(path), &body)?;
+        copied.bodies += 1;
+        copied.body_bytes += body.bytes;
+        if copied.bodies.is_multiple_of(256) {
+            watch(Progress { phase: "verify", done: copied.bodies, total });
+        }
+    }
+    Ok((listed, copied))
+}
