@@ -7,11 +7,11 @@
 //!
 //! Not here: what a refused request looks like (`eas`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use data_encoding::{BASE64, BASE64_NOPAD};
 use directpush_common::clock::Moment;
+use hashbrown::HashTable;
 use hmac::{Hmac, Mac as _};
 use parking_lot::Mutex;
 use sha2::Sha256;
@@ -56,42 +56,38 @@ impl Credential {
     }
 }
 
-/// Where a credential is remembered.
-#[derive(Clone, Copy)]
-pub struct Key([u8; 32]);
+/// What a credential is remembered by, an HMAC of it: under `slot` it is found, by `check` it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    slot: u64,
+    check: [u8; 16],
+}
 
 impl Key {
-    fn slot(self) -> u64 {
-        u64::from_le_bytes(self.0[..8].try_into().unwrap_or_default())
-    }
-
-    fn check(self) -> [u8; 16] {
-        self.0[8..24].try_into().unwrap_or_default()
+    fn new(hmac: [u8; 32]) -> Self {
+        Self {
+            slot: u64::from_le_bytes(hmac[..8].try_into().unwrap_or_default()),
+            check: hmac[8..24].try_into().unwrap_or_default(),
+        }
     }
 }
 
 /// What became of a credential.
 pub enum Proof {
     /// It is right.
-    Session(Arc<Session>, Key),
+    Session(Arc<Session>),
     /// It is wrong, or nobody has that name: 401.
     Wrong,
     /// The user is disabled: 403.
     Disabled,
 }
 
-struct Remembered {
-    check: [u8; 16],
-    until_secs: u32,
-    session: Arc<Session>,
-}
-
 /// Two generations: the younger fills, then becomes the older, whose useful entries return when
 /// they are used. So the table stays bounded without a clock or a list.
 #[derive(Default)]
 struct Generations {
-    young: HashMap<u64, Remembered>,
-    old: HashMap<u64, Remembered>,
+    young: HashTable<Arc<Session>>,
+    old: HashTable<Arc<Session>>,
 }
 
 /// All log-ons that this process knows.
@@ -124,15 +120,24 @@ impl Logons {
     ) -> backend::Result<Proof> {
         let key = self.key(credential);
         if let Some(session) = self.recall(key, now) {
-            return Ok(Proof::Session(session, key));
+            return Ok(Proof::Session(session));
         }
         let index = backends.for_login(&credential.login);
-        match backends.at(index).logon(&credential.login, &credential.password, index).await? {
-            Logon::Granted(session, secs) => {
-                let session = Arc::new(session);
+        match backends.at(index).logon(&credential.login, &credential.password).await? {
+            Logon::Granted(granted) => {
                 // A little less than the back end said: the two clocks differ.
-                self.remember(key, Arc::clone(&session), now.plus_secs(secs.saturating_sub(60)));
-                Ok(Proof::Session(session, key))
+                let until_secs = secs(now.plus_secs(granted.expires_secs.saturating_sub(60)));
+                let session = Arc::new(Session {
+                    user: granted.user,
+                    token: granted.token.into(),
+                    key,
+                    until_secs,
+                    backend: index,
+                    push: granted.push,
+                    sync: granted.sync,
+                });
+                self.remember(&session);
+                Ok(Proof::Session(session))
             }
             Logon::Wrong => Ok(Proof::Wrong),
             Logon::Disabled => Ok(Proof::Disabled),
@@ -140,10 +145,10 @@ impl Logons {
     }
 
     /// The back end no longer takes this log-on's token.
-    pub fn forget(&self, key: Key) {
+    pub fn forget(&self, session: &Session) {
         let mut known = self.known.lock();
-        known.young.remove(&key.slot());
-        known.old.remove(&key.slot());
+        take(&mut known.young, session.key);
+        take(&mut known.old, session.key);
     }
 
     fn key(&self, credential: &Credential) -> Key {
@@ -152,26 +157,36 @@ impl Logons {
         mac.update(credential.login.as_bytes());
         mac.update(b":");
         mac.update(credential.password.as_bytes());
-        Key(mac.finalize().into_bytes().into())
+        Key::new(mac.finalize().into_bytes().into())
     }
 
     fn recall(&self, key: Key, now: Moment) -> Option<Arc<Session>> {
         let mut known = self.known.lock();
-        if let Some(returning) = known.old.remove(&key.slot()) {
-            known.young.insert(key.slot(), returning);
+        if let Some(returning) = take(&mut known.old, key) {
+            insert(&mut known.young, returning);
         }
-        let found = known.young.get(&key.slot())?;
-        let same = bool::from(found.check.ct_eq(&key.check()));
-        (same && secs(now) < found.until_secs).then(|| Arc::clone(&found.session))
+        let found = known.young.find(key.slot, |session| session.key.slot == key.slot)?;
+        let same = bool::from(found.key.check.ct_eq(&key.check));
+        (same && secs(now) < found.until_secs).then(|| Arc::clone(found))
     }
 
-    fn remember(&self, key: Key, session: Arc<Session>, until: Moment) {
+    fn remember(&self, session: &Arc<Session>) {
         let mut known = self.known.lock();
         if known.young.len() >= REMEMBERED_MAX {
             known.old = std::mem::take(&mut known.young);
         }
-        known.young.insert(key.slot(), Remembered { check: key.check(), until_secs: secs(until), session });
+        take(&mut known.young, session.key);
+        insert(&mut known.young, Arc::clone(session));
     }
+}
+
+fn insert(table: &mut HashTable<Arc<Session>>, session: Arc<Session>) {
+    table.insert_unique(session.key.slot, session, |session| session.key.slot);
+}
+
+fn take(table: &mut HashTable<Arc<Session>>, key: Key) -> Option<Arc<Session>> {
+    let found = table.find_entry(key.slot, |session| session.key.slot == key.slot).ok()?;
+    Some(found.remove().0)
 }
 
 fn secs(moment: Moment) -> u32 {
@@ -204,21 +219,21 @@ mod tests {
         assert!(Credential::from_field("Basic ".repeat(400).as_bytes()).is_none());
     }
 
-    fn session() -> Arc<Session> {
-        let user = "alice@example.com".parse().unwrap();
-        Arc::new(Session { user, token: "t".into(), backend: 0, push: true, sync: true })
+    fn session(key: Key, until: Moment) -> Arc<Session> {
+        let (user, until_secs) = ("alice@example.com".parse().unwrap(), secs(until));
+        Arc::new(Session { user, token: "t".into(), key, until_secs, backend: 0, push: true, sync: true })
     }
 
     #[test]
     fn a_log_on_is_recalled_until_it_expires_or_is_forgotten() {
         let (logons, now) = (Logons::new().unwrap(), Moment(5000));
         let key = logons.key(&basic(b"alice:secret").unwrap());
-        logons.remember(key, session(), now.plus_secs(100));
+        logons.remember(&session(key, now.plus_secs(100)));
         assert!(logons.recall(key, now.plus_secs(99)).is_some());
         assert!(logons.recall(key, now.plus_secs(100)).is_none());
         let other = logons.key(&basic(b"alice:Secret").unwrap());
         assert!(logons.recall(other, now).is_none());
-        logons.forget(key);
+        logons.forget(&session(key, now));
         assert!(logons.recall(key, now).is_none());
     }
 
@@ -226,7 +241,7 @@ mod tests {
     fn what_is_used_survives_a_generation() {
         let (logons, now) = (Logons::new().unwrap(), Moment(0));
         let key = logons.key(&basic(b"alice:secret").unwrap());
-        logons.remember(key, session(), now.plus_secs(100));
+        logons.remember(&session(key, now.plus_secs(100)));
         for _ in 0..2 {
             let young = std::mem::take(&mut logons.known.lock().young);
             logons.known.lock().old = young;

@@ -6,14 +6,14 @@
 //!
 //! A waiting Ping shares this memory: its folder list is the one kept here.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use directpush_common::clock::Moment;
 use directpush_common::names::{DeviceKey, FolderId, UserName};
-use directpush_common::numbers::{CollectionToken, Number};
+use directpush_common::numbers::Number;
 use directpush_common::sync::state::KeyState;
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 
 use crate::push::Watches;
@@ -84,14 +84,8 @@ impl Known {
         self.state = after;
         let Some(watches) = &mut self.watches else { return };
         if let Some(at) = watches.position(folder) {
-            Arc::make_mut(watches).folders[at].set_known(key.base, key.floor, key.is_pending());
+            Arc::make_mut(watches).set_known(at, key.base, key.floor, key.is_pending());
         }
-    }
-
-    /// The token that the device is known to hold of a folder, for tests and the log.
-    pub fn token(&self, folder: FolderId) -> Option<CollectionToken> {
-        let watches = self.watches.as_ref()?;
-        watches.folders[watches.position(folder)?].token()
     }
 }
 
@@ -103,8 +97,8 @@ pub struct Devices {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<u64, Arc<Device>>,
-    old: HashMap<u64, Arc<Device>>,
+    young: HashTable<Arc<Device>>,
+    old: HashTable<Arc<Device>>,
 }
 
 impl Default for Devices {
@@ -118,18 +112,21 @@ impl Devices {
     pub fn get(&self, user: &UserName, key: &DeviceKey) -> Arc<Device> {
         let hash = self.hasher.hash_one((user, key));
         let mut table = self.table.lock();
-        if let Some(device) = table.old.remove(&hash) {
-            table.young.insert(hash, device);
-        }
-        if let Some(device) = table.young.get(&hash).filter(|device| device.key == *key) {
+        let same = |device: &Arc<Device>| device.hash == hash && device.key == *key;
+        if let Some(device) = table.young.find(hash, same) {
             return Arc::clone(device);
+        }
+        if let Ok(found) = table.old.find_entry(hash, same) {
+            let (device, _) = found.remove();
+            table.young.insert_unique(hash, Arc::clone(&device), |device| device.hash);
+            return device;
         }
         if table.young.len() >= DEVICES_MAX {
             table.old = std::mem::take(&mut table.young);
         }
         let known = Mutex::default();
         let device = Arc::new(Device { key: key.clone(), hash, known });
-        table.young.insert(hash, Arc::clone(&device));
+        table.young.insert_unique(hash, Arc::clone(&device), |device| device.hash);
         device
     }
 
@@ -142,10 +139,12 @@ impl Devices {
 #[cfg(test)]
 mod tests {
     use directpush_common::dav::hierarchy::Class;
+    use directpush_common::dav::subscribe::Since;
     use directpush_common::names::Guid;
+    use directpush_common::numbers::CollectionToken;
 
     use super::*;
-    use crate::push::Watch;
+    use crate::push::{Watch, Words};
 
     #[test]
     fn the_same_device_is_found_again_and_users_do_not_share() {
@@ -161,16 +160,14 @@ mod tests {
     fn a_sync_moves_the_token_only_when_nothing_else_happened() {
         let folder = FolderId { installation: Guid([1; 16]), counter: 2 };
         let token = |number| CollectionToken { epoch: 1, number: Number(number) };
-        let watch = Watch::new(folder, Class::Email, "Inbox/".into(), Some(token(5)), None);
-        let watches = Watches {
-            installation: folder.installation,
-            hierarchy: Number(3),
-            folders: [watch].into_iter().collect(),
-        };
+        let mut watches = Watches::new(folder.installation, Number(3), 1);
+        watches.push(Watch::new(folder.counter, Class::Email, Words::default().share("Inbox/")));
+        watches.set_known(0, Some(token(5)), None, false);
         let mut known = Known { state: 10, watches: Some(Arc::new(watches)), ..Known::default() };
         let key = KeyState { base: Some(token(9)), ..KeyState::default() };
         known.synced(folder, &key, 10, 11);
-        assert_eq!((known.state, known.token(folder)), (11, Some(token(9))));
+        let watches = known.watches.as_ref().unwrap();
+        assert_eq!((known.state, watches.since(&watches.folders()[0])), (11, Since::Token(token(9))));
         known.synced(folder, &key, 12, 13);
         assert_eq!(known.state, 0, "somebody else wrote in between");
     }

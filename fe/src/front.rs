@@ -18,7 +18,7 @@ use crate::eas::content::Content;
 use crate::eas::folders::Folders;
 use crate::events;
 use crate::http::patience::Patience;
-use crate::push::{Engine, Paths};
+use crate::push::{Engine, Words};
 
 /// One front end.
 pub struct Front {
@@ -35,7 +35,7 @@ pub struct Front {
     /// What is remembered of devices.
     pub devices: Devices,
     /// Paths and User-Agents, each kept once.
-    pub words: Paths,
+    pub words: Words,
     /// What is remembered of hierarchies.
     pub folders: Folders,
     /// Where messages are rendered.
@@ -79,7 +79,7 @@ impl Front {
             logons: Logons::new()?,
             engine,
             devices: Devices::default(),
-            words: Paths::default(),
+            words: Words::default(),
             folders: Folders::default(),
             content: Content::default(),
             access_log,
@@ -105,8 +105,8 @@ impl Front {
         }
     }
 
-    /// A place for one more waiting Ping of this user, if the bounds leave one.
-    pub fn admit(self: &Arc<Self>, user: u64) -> Option<Admission> {
+    /// Gives one more waiting Ping of this user a place, if the bounds leave one; [`Front::dismiss`] takes it back.
+    pub fn admit(&self, user: u64) -> bool {
         let minute = self.now().0 / 60_000;
         let mut users = self.users.lock();
         if users.minute != minute {
@@ -118,25 +118,16 @@ impl Front {
         // Two Pings of a device may wait.
         let room = taken.waiting < self.config.max_devices_per_user.saturating_mul(2)
             && taken.this_minute < self.config.max_pings_per_user_and_minute;
-        if !room {
-            return None;
+        if room {
+            taken.waiting += 1;
+            taken.this_minute += 1;
         }
-        taken.waiting += 1;
-        taken.this_minute += 1;
-        Some(Admission { front: Arc::clone(self), user })
+        room
     }
-}
 
-/// A waiting Ping's place among those of its user; given back when dropped.
-pub struct Admission {
-    /// The front end.
-    pub front: Arc<Front>,
-    user: u64,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        if let Some(taken) = self.front.users.lock().of.get_mut(&self.user) {
+    /// A Ping that was admitted waits no longer.
+    pub fn dismiss(&self, user: u64) {
+        if let Some(taken) = self.users.lock().of.get_mut(&user) {
             taken.waiting = taken.waiting.saturating_sub(1);
         }
     }

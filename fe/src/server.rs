@@ -57,6 +57,9 @@ pub enum Error {
     /// The HTTP client cannot be built.
     #[error("prepare for the back ends: {0}")]
     Client(#[from] reqwest::Error),
+    /// The kernel has no epoll instance for parked connections.
+    #[error("prepare to watch parked connections: {0}")]
+    Watch(io::Error),
     /// No randomness.
     #[error("the system's random numbers: {0}")]
     Random(getrandom::Error),
@@ -144,7 +147,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<FrontEnd
     let patience = front.patience;
     let router = Router::new()
         .fallback(move |request: http::Request<Body>| eas::dispatch::handle(Arc::clone(&front), request));
-    let server = Server::new(router, patience, shutdown);
+    let server = Server::new(router, patience, shutdown).map_err(Error::Watch)?;
     let mut http = Vec::new();
     for listener in listeners {
         http.extend(listener.local_addr());

@@ -6,8 +6,6 @@ mod file;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::mailbox::quota::Quota;
-
 pub use directpush_common::config::{Mistake, Mistakes};
 pub use file::TEMPLATE;
 
@@ -28,8 +26,6 @@ pub struct Config {
     pub default_domain: Option<String>,
     pub access_log: AccessLog,
     pub limits: Limits,
-    /// What a mailbox may hold, unless it has a quota of its own.
-    pub quota: Quota,
     /// What `tracing` shows: `info`, `directpush_be=debug`, …
     pub log: String,
 }
@@ -132,7 +128,6 @@ impl Config {
             default_domain: None,
             access_log: AccessLog::None,
             limits: Limits::default(),
-            quota: Quota::default(),
             log: "info".into(),
         }
     }

@@ -32,7 +32,11 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
             items(at, *folder, request).await
         }
         Target::Item { folder, name } => {
-            at.member_if_there(*folder, name).await?.ok_or_else(not_found)?;
+            let boxes = &at.call.server.boxes;
+            boxes
+                .item(&at.state, at.account.mailbox, *folder, name)
+                .await
+                .map_err(|error| reply::failure(&error))?;
             Err(unsupported())
         }
         Target::Mailbox | Target::Folder(_) | Target::Device(_) | Target::FlatTop => Err(unsupported()),

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use directpush_common::dav::hierarchy::Class;
 
-use super::quota::Usage;
-use super::record::{Folder, Held};
+use super::record::Folder;
 
 /// The mailbox root's counter. It is no folder of the hierarchy: its children have parent `0` there.
 pub const ROOT: u64 = 1;
@@ -67,7 +66,6 @@ pub fn defaults(now_secs: i64) -> BTreeMap<u64, Folder> {
                 unread: 0,
                 forgotten: 0,
                 date: now_secs,
-                held: Held::NOTHING,
             };
             (counter, folder)
         })
@@ -83,22 +81,11 @@ pub fn folded(name: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     folders: BTreeMap<u64, Arc<Folder>>,
-    /// The sum over all folders, kept with every change.
-    usage: Usage,
 }
 
 impl Tree {
     pub fn new(folders: impl IntoIterator<Item = (u64, Folder)>) -> Self {
-        let mut tree = Self::default();
-        for (counter, folder) in folders {
-            tree.insert(counter, folder);
-        }
-        tree
-    }
-
-    /// What counts against the mailbox's quota.
-    pub fn usage(&self) -> Usage {
-        self.usage
+        Self { folders: folders.into_iter().map(|(counter, folder)| (counter, Arc::new(folder))).collect() }
     }
 
     pub fn folder(&self, counter: u64) -> Option<&Arc<Folder>> {
@@ -155,16 +142,11 @@ impl Tree {
     }
 
     pub fn insert(&mut self, counter: u64, folder: Folder) {
-        self.usage.add(&folder);
-        if let Some(old) = self.folders.insert(counter, Arc::new(folder)) {
-            self.usage.subtract(&old);
-        }
+        self.folders.insert(counter, Arc::new(folder));
     }
 
     pub fn remove(&mut self, counter: u64) {
-        if let Some(old) = self.folders.remove(&counter) {
-            self.usage.subtract(&old);
-        }
+        self.folders.remove(&counter);
     }
 }
 

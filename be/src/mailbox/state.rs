@@ -85,8 +85,7 @@ impl Mailboxes {
             return Err(Error::OverBound("the state object"));
         }
         self.change_devices(mailbox, device.clone(), object.clone(), move |head, old| {
-            let current = old.map(|old| (old.etag(), old.modified));
-            conditions.check(current.as_ref().map(|(tag, modified)| (tag.as_str(), *modified)))?;
+            conditions.check(old.map(StateObject::etag).as_deref())?;
             head.device_states += 1;
             let written = StateObject {
                 revision: head.device_states,
@@ -114,7 +113,7 @@ impl Mailboxes {
     ) -> Result<DeviceNumbers, Error> {
         self.change_devices(mailbox, device.clone(), object.clone(), move |head, old| {
             let old = old.ok_or(Error::Gone("the state object"))?;
-            conditions.check(Some((&old.etag(), old.modified)))?;
+            conditions.check(Some(&old.etag()))?;
             head.device_states += 1;
             let commit = Commit::default()
                 .put(keys::device(mailbox, &device), head.device_states.encode())

@@ -10,4 +10,3 @@ mod lmtp;
 mod push;
 mod refusals;
 mod users;
-mod webdav;

@@ -100,6 +100,9 @@ enum Phase {
     Done,
 }
 
+/// Ids of NOTIFYs that came before the answer to their SUBSCRIBE.
+type Early = SmallVec<[u32; EARLY_MAX]>;
+
 /// Why the wait ends although nobody said that a folder changed.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Reason {
@@ -118,7 +121,8 @@ pub struct PingWait {
     /// Not before this moment: the next question, or the next try to subscribe.
     not_before: Moment,
     watched: SmallVec<[Watched; 1]>,
-    early: SmallVec<[u32; 2]>,
+    /// Few Pings have any, and those not for long.
+    early: Option<Box<Early>>,
     phase: Phase,
     notified: bool,
     established: bool,
@@ -134,7 +138,7 @@ impl PingWait {
             deadline,
             not_before: Moment::default(),
             watched: SmallVec::from_elem(unsubscribed, folders.min(usize::from(u16::MAX))),
-            early: SmallVec::new(),
+            early: None,
             phase: Phase::Subscribing,
             notified: false,
             established: false,
@@ -209,8 +213,7 @@ impl PingWait {
         if let Some(event) = event {
             self.end(Reason::Event(event));
         }
-        if let Some(n) = self.early.iter().position(|&early| u64::from(early) == id.0) {
-            self.early.remove(n);
+        if self.early.as_ref().is_some_and(|early| early.iter().any(|&early| u64::from(early) == id.0)) {
             self.notified = true;
         }
         self.settle();
@@ -244,10 +247,13 @@ impl PingWait {
         let pending = self.watched.iter().any(|watched| watched.id == 0);
         if let Some(early) = id.and_then(|id| u32::try_from(id.0).ok())
             && pending
-            && self.early.len() < EARLY_MAX
         {
-            self.early.push(early);
-            return true;
+            let known = self.early.get_or_insert_default();
+            let room = known.len() < EARLY_MAX;
+            if room && !known.contains(&early) {
+                known.push(early);
+            }
+            return room;
         }
         false
     }
@@ -337,7 +343,7 @@ impl PingWait {
 
     fn forget_subscriptions(&mut self) {
         self.restarted = false;
-        self.early.clear();
+        self.early = None;
         self.watched.iter_mut().for_each(|watched| watched.id = 0);
     }
 
@@ -347,7 +353,7 @@ impl PingWait {
         self.established |= complete;
         self.phase = if complete { Phase::Waiting } else { Phase::Subscribing };
         if complete {
-            self.early.clear();
+            self.early = None;
         }
     }
 

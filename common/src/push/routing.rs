@@ -1,18 +1,21 @@
 //! The front end's table of waiting Pings: who a NOTIFY is for, whose time is up, who must make room.
 //!
 //! A Ping is found by its group (128 random bits, chosen by this front end before its first SUBSCRIBE, so a NOTIFY
-//! cannot come too early to be known) and by its device. Deadlines of all Pings stand in one ordered set: one timer for
-//! the table, none per Ping. A parked connection leaves its [`Waker`] here.
+//! cannot come too early to be known) and by its device. Deadlines of all Pings stand in one heap ([`due`]): one timer
+//! for the table, none per Ping. A parked connection leaves its [`Waker`] here.
+//!
+//! Each byte is paid per parked device: an entry holds its own keys, and all that refers to it is a slot of four bytes.
 //!
 //! Not here: sockets, requests to the back end, which source addresses may send (the shell asks before).
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    task::Waker,
-};
+mod due;
 
+use std::task::Waker;
+
+use hashbrown::{HashTable, hash_table::Entry as Found};
 use smallvec::SmallVec;
 
+use self::due::Due;
 use super::ping::{PingStep, PingWait, SubscribeFailure, UnsubscribeAnswer};
 use crate::{
     clock::Moment,
@@ -62,26 +65,35 @@ pub enum Routed {
     Unknown,
 }
 
+/// No slot: the end of a chain, or no place in the heap.
+const NONE: u32 = u32::MAX;
+
 #[derive(Debug)]
 struct Entry {
     wait: PingWait,
     group: Guid,
     device: u64,
-    due: Moment,
     waker: Option<Waker>,
     generation: u32,
+    /// The slot of the same device's Ping before this one.
+    older: u32,
+    /// Where it stands in the heap of deadlines.
+    place: u32,
     backend: u16,
 }
+
+type Entries = Vec<Option<Box<Entry>>>;
 
 /// The waiting Pings of one front end process.
 #[derive(Debug)]
 pub struct Routing {
     call_back: CallBack,
-    entries: Vec<Option<Box<Entry>>>,
+    entries: Entries,
     free: Vec<u32>,
-    by_group: HashMap<Guid, u32>,
-    by_device: HashMap<u64, SmallVec<[u32; 2]>>,
-    due: BTreeSet<(Moment, u32)>,
+    by_group: HashTable<u32>,
+    /// The newest Ping of each device.
+    by_device: HashTable<u32>,
+    due: Due,
     generation: u32,
     draining: bool,
 }
@@ -93,9 +105,9 @@ impl Routing {
             call_back,
             entries: Vec::new(),
             free: Vec::new(),
-            by_group: HashMap::new(),
-            by_device: HashMap::new(),
-            due: BTreeSet::new(),
+            by_group: HashTable::new(),
+            by_device: HashTable::new(),
+            due: Due::default(),
             generation: 0,
             draining: false,
         }
@@ -119,18 +131,31 @@ impl Routing {
             wait,
             group: opening.group,
             device: opening.device,
-            due: Moment::NEVER,
             waker: None,
             generation,
+            older: NONE,
+            place: NONE,
             backend: opening.backend,
         };
         let slot = self.insert(Box::new(entry));
-        self.by_group.insert(opening.group, slot);
-        let others = self.by_device.entry(opening.device).or_default();
-        others.push(slot);
-        let surplus = others.len().saturating_sub(PINGS_PER_DEVICE);
-        let oldest: SmallVec<[u32; 2]> = others.iter().take(surplus).copied().collect();
-        for slot in oldest {
+        let entries = &self.entries;
+        self.by_group.insert_unique(hash_of(opening.group), slot, |&slot| {
+            at(entries, slot).map_or(0, |entry| hash_of(entry.group))
+        });
+        let same = |&slot: &u32| at(entries, slot).is_some_and(|entry| entry.device == opening.device);
+        let device_of = |&slot: &u32| at(entries, slot).map_or(0, |entry| entry.device);
+        let older = match self.by_device.entry(opening.device, same, device_of) {
+            Found::Occupied(mut newest) => std::mem::replace(newest.get_mut(), slot),
+            Found::Vacant(none) => {
+                none.insert(slot);
+                NONE
+            }
+        };
+        if let Some(entry) = self.at_mut(slot) {
+            entry.older = older;
+        }
+        let surplus: SmallVec<[u32; 2]> = self.chain(slot).skip(PINGS_PER_DEVICE).collect();
+        for slot in surplus {
             self.change(slot, |wait| {
                 wait.handle_superseded();
                 true
@@ -201,7 +226,7 @@ impl Routing {
         let Some(group) = notify.group else {
             return if notify.ids.is_empty() { self.notify_all() } else { Routed::Unknown };
         };
-        let Some(&slot) = self.by_group.get(&group) else { return Routed::Unknown };
+        let Some(slot) = self.slot_of(group) else { return Routed::Unknown };
         let mut routed = Routed::Unknown;
         self.change(slot, |wait| {
             let known = wait.is_notified();
@@ -224,7 +249,7 @@ impl Routing {
     pub fn handle_polled(&mut self, answers: &[SubscriptionAnswer]) -> usize {
         let mut unannounced = 0;
         for answer in answers {
-            let Some(&slot) = answer.group.and_then(|group| self.by_group.get(&group)) else { continue };
+            let Some(slot) = answer.group.and_then(|group| self.slot_of(group)) else { continue };
             self.change(slot, |wait| {
                 let known = wait.is_notified();
                 let news = wait.handle_notify(Some(answer.id)) && !known;
@@ -252,43 +277,35 @@ impl Routing {
 
     /// Wakes the Pings whose time has come.
     pub fn handle_time(&mut self, now: Moment) {
-        while let Some(&(due, slot)) = self.due.first() {
+        while let Some((due, slot)) = self.due.first(&self.entries) {
             if due > now {
                 break;
             }
-            self.due.remove(&(due, slot));
-            if let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) {
-                // Its shell asks for the next step and thereby enters the next deadline.
-                entry.due = Moment::NEVER;
-                if let Some(waker) = entry.waker.take() {
-                    waker.wake();
-                }
+            // Its shell asks for the next step and thereby enters the next deadline.
+            self.due.remove(&mut self.entries, slot);
+            if let Some(waker) = self.at_mut(slot).and_then(|entry| entry.waker.take()) {
+                waker.wake();
             }
         }
     }
 
     /// When [`Routing::handle_time`] has something to do.
     pub fn deadline(&self) -> Moment {
-        self.due.first().map_or(Moment::NEVER, |(due, _)| *due)
+        self.due.first(&self.entries).map_or(Moment::NEVER, |(due, _)| due)
     }
 
     /// Forgets a Ping: it was answered, or its device hung up. Returns the subscriptions that still live.
     pub fn close(&mut self, ping: PingRef) -> SmallVec<[SubscriptionId; 4]> {
         let subscriptions = self.subscriptions(ping);
-        if self.entry(ping).is_none() {
-            return subscriptions;
+        let (slot, Some(entry)) = (ping.slot, self.entry(ping)) else { return subscriptions };
+        let (group, device) = (entry.group, entry.device);
+        self.due.remove(&mut self.entries, slot);
+        if let Ok(found) = self.by_group.find_entry(hash_of(group), |&other| other == slot) {
+            found.remove();
         }
-        if let Some(entry) = self.entries[ping.slot as usize].take() {
-            self.by_group.remove(&entry.group);
-            self.due.remove(&(entry.due, ping.slot));
-            if let Some(slots) = self.by_device.get_mut(&entry.device) {
-                slots.retain(|slot| *slot != ping.slot);
-                if slots.is_empty() {
-                    self.by_device.remove(&entry.device);
-                }
-            }
-            self.free.push(ping.slot);
-        }
+        self.unchain(slot, device);
+        self.entries[slot as usize] = None;
+        self.free.push(slot);
         subscriptions
     }
 
@@ -315,6 +332,37 @@ impl Routing {
         Routed::Taken
     }
 
+    fn slot_of(&self, group: Guid) -> Option<u32> {
+        let ours = |&slot: &u32| at(&self.entries, slot).is_some_and(|entry| entry.group == group);
+        self.by_group.find(hash_of(group), ours).copied()
+    }
+
+    /// This Ping and the older ones of its device, the newest first.
+    fn chain(&self, slot: u32) -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(slot), |&slot| at(&self.entries, slot).map(|entry| entry.older))
+            .take_while(|&slot| slot != NONE)
+    }
+
+    /// Takes a Ping out of the chain of its device.
+    fn unchain(&mut self, slot: u32, device: u64) {
+        let Some(older) = at(&self.entries, slot).map(|entry| entry.older) else { return };
+        let entries = &self.entries;
+        let same = |&other: &u32| at(entries, other).is_some_and(|entry| entry.device == device);
+        let Ok(mut newest) = self.by_device.find_entry(device, same) else { return };
+        if *newest.get() != slot {
+            let newest = *newest.get();
+            let newer =
+                self.chain(newest).find(|&newer| at(&self.entries, newer).is_some_and(|it| it.older == slot));
+            if let Some(newer) = newer.and_then(|newer| self.at_mut(newer)) {
+                newer.older = older;
+            }
+        } else if older == NONE {
+            newest.remove();
+        } else {
+            *newest.get_mut() = older;
+        }
+    }
+
     fn insert(&mut self, entry: Box<Entry>) -> u32 {
         if let Some(slot) = self.free.pop() {
             self.entries[slot as usize] = Some(entry);
@@ -325,13 +373,15 @@ impl Routing {
     }
 
     fn entry(&self, ping: PingRef) -> Option<&Entry> {
-        let entry = self.entries.get(ping.slot as usize)?.as_deref()?;
-        (entry.generation == ping.generation).then_some(entry)
+        at(&self.entries, ping.slot).filter(|entry| entry.generation == ping.generation)
     }
 
     fn entry_mut(&mut self, ping: PingRef) -> Option<&mut Entry> {
-        let entry = self.entries.get_mut(ping.slot as usize)?.as_deref_mut()?;
-        (entry.generation == ping.generation).then_some(entry)
+        self.at_mut(ping.slot).filter(|entry| entry.generation == ping.generation)
+    }
+
+    fn at_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(slot as usize)?.as_deref_mut()
     }
 
     fn change_ref(&mut self, ping: PingRef, change: impl FnOnce(&mut PingWait)) {
@@ -345,7 +395,7 @@ impl Routing {
 
     /// Changes a Ping and wakes its shell if `change` says that there is something new for it.
     fn change(&mut self, slot: u32, change: impl FnOnce(&mut PingWait) -> bool) {
-        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        let Some(entry) = self.at_mut(slot) else { return };
         if change(&mut entry.wait)
             && let Some(waker) = entry.waker.take()
         {
@@ -365,17 +415,19 @@ impl Routing {
         }
     }
 
+    /// Something happened to a Ping: its deadline may be another.
     fn reschedule(&mut self, slot: u32) {
-        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else { return };
-        let due = entry.wait.deadline();
-        if due != entry.due {
-            self.due.remove(&(entry.due, slot));
-            if due != Moment::NEVER {
-                self.due.insert((due, slot));
-            }
-            entry.due = due;
-        }
+        self.due.settle(&mut self.entries, slot);
     }
+}
+
+fn at(entries: &Entries, slot: u32) -> Option<&Entry> {
+    entries.get(slot as usize)?.as_deref()
+}
+
+/// Groups are random, and nobody but this front end enters any: eight of their bytes are hash enough.
+fn hash_of(group: Guid) -> u64 {
+    group.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::call::Call;
-use super::{Backend, Result, Session};
+use super::{Backend, Result};
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -15,20 +15,26 @@ struct Request<'a> {
     password: &'a str,
 }
 
-#[derive(Deserialize)]
-struct Granted {
-    user: UserName,
-    token: String,
-    expires_secs: u64,
-    push: bool,
-    sync: bool,
+/// The answer to a password that is right.
+#[derive(Debug, Deserialize)]
+pub struct Granted {
+    /// The mailbox.
+    pub user: UserName,
+    /// What proves it from now on.
+    pub token: String,
+    /// For so many seconds.
+    pub expires_secs: u64,
+    /// Push is on for this user.
+    pub push: bool,
+    /// User-initiated sync is on for this user.
+    pub sync: bool,
 }
 
 /// What the back end says of a password.
 #[derive(Debug)]
 pub enum Logon {
-    /// It is right; the session is good for this many seconds.
-    Granted(Session, u64),
+    /// It is right.
+    Granted(Granted),
     /// It is wrong, or nobody has that name.
     Wrong,
     /// It is right, and the user is disabled.
@@ -40,7 +46,7 @@ impl Backend {
     ///
     /// # Errors
     /// [`super::Error`]; `Busy` when too many checks wait.
-    pub async fn logon(&self, login: &str, password: &str, backend: u16) -> Result<Logon> {
+    pub async fn logon(&self, login: &str, password: &str) -> Result<Logon> {
         let body = serde_json::to_vec(&Request { login, password }).unwrap_or_default();
         let mut call = Call::new("POST", "/directpush/logon", None);
         call.headers.push(("Content-Type", "application/json".to_owned()));
@@ -51,10 +57,8 @@ impl Backend {
         let answer = self.call(call).await?;
         match answer.status {
             StatusCode::OK => {
-                let granted: Granted =
-                    serde_json::from_slice(&answer.body).map_err(|_| DavError::Bad("logon"))?;
-                let Granted { user, token, expires_secs, push, sync } = granted;
-                Ok(Logon::Granted(Session { user, token: token.into(), backend, push, sync }, expires_secs))
+                let granted = serde_json::from_slice(&answer.body).map_err(|_| DavError::Bad("logon"))?;
+                Ok(Logon::Granted(granted))
             }
             StatusCode::UNAUTHORIZED if answer.header("DirectPush-Reason") != Some("front-end") => {
                 Ok(Logon::Wrong)

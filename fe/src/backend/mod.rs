@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 use directpush_common::names::UserName;
 
+use crate::auth::Key;
+
 pub use call::{Backend, Settings};
 pub use error::{Error, Result};
 
@@ -28,6 +30,10 @@ pub struct Session {
     pub user: UserName,
     /// What the back end minted at log-on.
     pub token: Box<str>,
+    /// The credential that was proved.
+    pub key: Key,
+    /// Until when it need not be proved again, in seconds of the front end's clock.
+    pub until_secs: u32,
     /// Index of the back end among the configured ones.
     pub backend: u16,
     /// Push is on for this user.

@@ -77,8 +77,8 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         return unauthorized();
     };
     credential.login.clone_into(&mut log.user);
-    let (mut session, mut key) = match prove(front, &credential).await {
-        Ok(proof) => proof,
+    let mut session = match prove(front, &credential).await {
+        Ok(session) => session,
         Err(refusal) => return refusal,
     };
     if parts.method == Method::OPTIONS {
@@ -109,9 +109,9 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
                 return finish(reaction, log);
             }
             Err(backend::Error::Credential) => {
-                front.logons.forget(key);
-                (session, key) = match prove(front, &credential).await {
-                    Ok(proof) => proof,
+                front.logons.forget(&session);
+                session = match prove(front, &credential).await {
+                    Ok(session) => session,
                     Err(refusal) => return refusal,
                 };
             }
@@ -128,10 +128,10 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
     unauthorized()
 }
 
-/// The session behind a credential, and under which key it is remembered; else what is answered.
-async fn prove(front: &Front, credential: &Credential) -> Result<(Arc<Session>, crate::auth::Key), Response> {
+/// The session behind a credential; else what is answered.
+async fn prove(front: &Front, credential: &Credential) -> Result<Arc<Session>, Response> {
     match front.logons.prove(credential, &front.backends, front.now()).await {
-        Ok(Proof::Session(session, key)) => Ok((session, key)),
+        Ok(Proof::Session(session)) => Ok(session),
         Ok(Proof::Wrong) => Err(unauthorized()),
         Ok(Proof::Disabled) => Err(plain(StatusCode::FORBIDDEN)),
         Err(error) => {

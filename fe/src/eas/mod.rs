@@ -30,6 +30,7 @@ use crate::backend::{Backend, Session};
 use crate::device::Device;
 use crate::front::Front;
 use crate::http::{Parked, Seat};
+use crate::push::Word;
 
 /// One command, read as far as all commands are alike.
 pub struct Request {
@@ -48,7 +49,7 @@ pub struct Request {
     /// When it came.
     pub began: Moment,
     /// The device's User-Agent.
-    pub agent: Arc<str>,
+    pub agent: Word,
 }
 
 impl Request {

@@ -15,14 +15,15 @@ use super::{Reaction, Request};
 use crate::access_log::Entry;
 use crate::backend::Session;
 use crate::device::Device;
-use crate::front::{Admission, Front};
+use crate::front::Front;
 use crate::http::{Ends, Parked, Reply};
+use crate::push::Word;
 use crate::push::hold::{self, Hold};
 use crate::push::wait::Wait;
 
 /// What the log line of a parked request needs, in a few words.
 pub struct Trace {
-    agent: Arc<str>,
+    agent: Word,
     began: Moment,
     received: u32,
     version: Version,
@@ -36,7 +37,7 @@ impl Trace {
     /// The trace of a request.
     pub fn of(request: &Request) -> Self {
         Self {
-            agent: Arc::clone(&request.agent),
+            agent: request.agent.clone(),
             began: request.began,
             received: u32::try_from(request.body.len()).unwrap_or(u32::MAX),
             version: request.line.version,
@@ -87,20 +88,19 @@ const NOWHERE: Ends = Ends { peer: None, local: None };
 pub struct ParkedPing {
     wait: Wait,
     trace: Trace,
-    admission: Admission,
 }
 
 impl ParkedPing {
     /// A Ping whose subscriptions stand.
-    pub fn new(request: &Request, wait: Wait, admission: Admission) -> Self {
-        Self { wait, trace: Trace::of(request), admission }
+    pub fn new(request: &Request, wait: Wait) -> Self {
+        Self { wait, trace: Trace::of(request) }
     }
 
     fn write(&mut self, ends: Ends, status: u16, sent: usize) {
-        let Self { wait, trace, admission } = self;
-        let folders = wait.watches().folders.len();
+        let Self { wait, trace } = self;
+        let folders = wait.watches().folders().len();
         let note = format!("Hb{}_Fc{folders}_St{}", wait.heartbeat_secs(), trace.outcome);
-        let whose = Whose { front: &admission.front, session: wait.session(), device: wait.device() };
+        let whose = Whose { front: wait.front(), session: wait.session(), device: wait.device() };
         trace.write(&whose, ends, status, sent, &note);
     }
 }
@@ -108,7 +108,7 @@ impl ParkedPing {
 impl Parked for ParkedPing {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         let outcome = ready!(self.wait.poll_outcome(cx));
-        count(&self.admission.front, &outcome);
+        count(self.wait.front(), &outcome);
         Poll::Ready(match reply_body(&outcome, self.wait.watches()) {
             Some((status, body)) => {
                 self.trace.outcome = status;
@@ -126,7 +126,7 @@ impl Parked for ParkedPing {
 impl Drop for ParkedPing {
     fn drop(&mut self) {
         if !self.trace.logged {
-            self.admission.front.engine.tally.hung_up.add_one();
+            self.wait.front().engine.tally.hung_up.add_one();
             self.write(NOWHERE, HUNG_UP, 0);
         }
     }
@@ -222,4 +222,15 @@ pub fn guarded(request: &Request, body: Vec<u8>, note: String) -> Reaction {
     }
     let until = now.plus_millis(HOLD_SECS * 1000 + fastrand::u64(0..1000));
     Reaction::Park(Box::new(Held::new(request, until, body, note)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiting_ping_fits_its_size_class() {
+        // 96 and 112 bytes are allocated as such by jemalloc; one more field is paid per parked device.
+        assert!(size_of::<ParkedPing>() <= 96, "{}", size_of::<ParkedPing>());
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use directpush_common::dav::subscribe::{DeviceEvent, Since};
+use directpush_common::dav::subscribe::DeviceEvent;
 use directpush_common::eas::ping::{PingBody, PingResponse};
 use directpush_common::push::ping::PingOutcome;
 use directpush_common::wbxml::Limits;
@@ -16,7 +16,7 @@ use super::question::{self, Complete};
 use super::{Reaction, Request};
 use crate::backend::{self, Result};
 use crate::push::Watches;
-use crate::push::wait::{Question, Wait};
+use crate::push::wait::{NotOpened, Question, Wait};
 
 /// Some phones ping a folder that they never synchronise: they are told of its items this seldom.
 const UNSYNCED_EVERY_SECS: u64 = 15 * 60;
@@ -86,7 +86,7 @@ fn known_already(request: &Request, watches: &Watches) -> Option<smallvec::Small
         None => Vec::new(),
     };
     let changed: smallvec::SmallVec<[u16; 4]> = (0u16..)
-        .zip(&watches.folders)
+        .zip(watches.folders())
         .filter(|(_, watch)| watch.is_pending() || unsent.contains(&watch.folder(watches.installation)))
         .map(|(position, _)| position)
         .collect();
@@ -95,11 +95,6 @@ fn known_already(request: &Request, watches: &Watches) -> Option<smallvec::Small
 
 async fn establish(request: &Request, complete: Complete) -> Result<Reaction> {
     let Complete { heartbeat_secs, watches } = complete;
-    let user = request.front.devices.user_hash(&request.session.user);
-    let Some(admission) = request.front.admit(user) else {
-        return Ok(Reaction::Busy(30 + fastrand::u64(0..60)));
-    };
-    request.front.sample(heartbeat_secs);
     let (watches, unsynced) = without_told(request, watches);
     let question = Question {
         session: Arc::clone(&request.session),
@@ -107,12 +102,20 @@ async fn establish(request: &Request, complete: Complete) -> Result<Reaction> {
         watches,
         heartbeat_secs,
     };
-    let Ok(mut wait) = Wait::open(&request.front.engine, question) else { return Ok(trouble(request)) };
+    let mut wait = match Wait::open(&request.front, question) {
+        Ok(wait) => wait,
+        Err(NotOpened::TooMany) => return Ok(Reaction::Busy(30 + fastrand::u64(0..60))),
+        Err(NotOpened::NoRandomness(error)) => {
+            tracing::error!(%error, "no Ping can be opened");
+            return Ok(trouble(request));
+        }
+    };
+    request.front.sample(heartbeat_secs);
     let Some(outcome) = wait.establish().await? else {
         if let Some(rare) = &mut request.device.known.lock().rare {
             rare.refusals = 0;
         }
-        let parked = ParkedPing::new(request, wait, admission);
+        let parked = ParkedPing::new(request, wait);
         return Ok(Reaction::Park(Box::new(parked)));
     };
     if let PingOutcome::Changed(positions) = &outcome
@@ -126,10 +129,9 @@ async fn establish(request: &Request, complete: Complete) -> Result<Reaction> {
 /// The folders to watch, and those never synchronised. Once the device was told of what lies in
 /// these, only what comes from then on counts, for a while.
 fn without_told(request: &Request, watches: Arc<Watches>) -> (Arc<Watches>, Vec<u16>) {
-    let never = |watch: &crate::push::Watch| watch.since() == Since::Nothing;
     let unsynced: Vec<u16> = (0u16..)
-        .zip(&watches.folders)
-        .filter(|(_, watch)| never(watch))
+        .zip(watches.folders())
+        .filter(|(_, watch)| watch.is_new())
         .map(|(position, _)| position)
         .collect();
     if unsynced.is_empty() {
@@ -140,9 +142,7 @@ fn without_told(request: &Request, watches: Arc<Watches>) -> (Arc<Watches>, Vec<
     if told.is_none_or(|told| now >= told.plus_secs(UNSYNCED_EVERY_SECS)) {
         return (watches, unsynced);
     }
-    let mut watches = (*watches).clone();
-    watches.folders.iter_mut().filter(|watch| never(watch)).for_each(crate::push::Watch::from_now_on);
-    (Arc::new(watches), unsynced)
+    (Arc::new(watches.without_unsynced()), unsynced)
 }
 
 /// The answer of a Ping that never waited.
@@ -153,7 +153,7 @@ fn answer(request: &Request, outcome: &PingOutcome, watches: &Watches, heartbeat
     }
     match reply_body(outcome, watches) {
         Some((status, body)) => {
-            let note = format!("Hb{heartbeat_secs}_Fc{}_St{status}", watches.folders.len());
+            let note = format!("Hb{heartbeat_secs}_Fc{}_St{status}", watches.folders().len());
             match outcome {
                 PingOutcome::Event(_) => {
                     request.device.known.lock().state = 0;
@@ -175,7 +175,7 @@ pub fn reply_body(outcome: &PingOutcome, watches: &Watches) -> Option<(u8, Vec<u
         PingOutcome::Changed(positions) => PingResponse::Changed(
             positions
                 .iter()
-                .filter_map(|position| watches.folders.get(usize::from(*position)))
+                .filter_map(|position| watches.folders().get(usize::from(*position)))
                 .map(|watch| watch.folder(watches.installation).to_string())
                 .collect(),
         ),

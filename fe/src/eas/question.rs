@@ -9,10 +9,9 @@ use std::sync::Arc;
 use directpush_common::autd::{AutdFolder, AutdState};
 use directpush_common::dav::hierarchy::Class;
 use directpush_common::eas::ping::{PingBody, PingFolder, PingResponse};
-use directpush_common::names::{FolderId, Guid};
+use directpush_common::names::Guid;
 use directpush_common::numbers::Number;
 use directpush_common::sync::state::{CollectionState, FolderSyncState};
-use smallvec::SmallVec;
 
 use super::state::{self, AUTD, FOLDER_SYNC};
 use super::{Request, folders};
@@ -145,7 +144,7 @@ async fn stored(request: &Request) -> Result<Stored> {
         request.backend().device_get(&request.session, &request.device.key, AUTD, tag).await?;
     Ok(match (object, remembered) {
         (Object::Same, Some(((_, heartbeat_secs), watches))) => {
-            let folders = watches.folders.iter().map(|watch| AutdFolder {
+            let folders = watches.folders().iter().map(|watch| AutdFolder {
                 id: watch.folder(watches.installation).to_string(),
                 class: watch.class(),
             });
@@ -199,8 +198,8 @@ fn autd_folders(folders: &[PingFolder]) -> Option<Vec<AutdFolder>> {
 
 /// Whether the remembered list has these folders in this order.
 fn lists(watches: &Watches, folders: &[AutdFolder]) -> bool {
-    watches.folders.len() == folders.len()
-        && watches.folders.iter().zip(folders).all(|(watch, folder)| {
+    watches.folders().len() == folders.len()
+        && watches.folders().iter().zip(folders).all(|(watch, folder)| {
             watch.class() == folder.class && folder.id.parse() == Ok(watch.folder(watches.installation))
         })
 }
@@ -244,25 +243,18 @@ async fn read_watches(
 ) -> Result<Option<Watches>> {
     let known = request.front.folders.get(request, hierarchy).await?;
     let below = request.session.user.mailbox_url();
-    let mut installation = Guid([0; 16]);
-    let mut watches: SmallVec<[Watch; 1]> = SmallVec::with_capacity(listed.len());
-    for AutdFolder { id, class } in listed {
+    let mut watches = Watches::new(Guid([0; 16]), hierarchy, listed.len());
+    for (at, AutdFolder { id, class }) in listed.iter().enumerate() {
         let Some(folder) = folders::find(&known, id) else { return Ok(None) };
         let Some(path) = path_below(&folder.url, &below) else { return Ok(None) };
-        installation = folder.id.installation;
-        watches.push(read_watch(request, folder.id, *class, request.front.words.share(path)).await?);
+        watches.installation = folder.id.installation;
+        watches.push(Watch::new(folder.id.counter, *class, request.front.words.share(path)));
+        let loaded = state::load::<CollectionState>(request, &state::collection(folder.id)).await?;
+        if let Some(state) = loaded.value {
+            watches.set_known(at, state.current.base, state.current.floor, state.current.is_pending());
+        }
     }
-    watches.shrink_to_fit();
-    Ok(Some(Watches { installation, hierarchy, folders: watches }))
-}
-
-async fn read_watch(request: &Request, folder: FolderId, class: Class, path: Arc<str>) -> Result<Watch> {
-    let loaded = state::load::<CollectionState>(request, &state::collection(folder)).await?;
-    let mut watch = Watch::new(folder, class, path, None, None);
-    if let Some(state) = loaded.value {
-        watch.set_known(state.current.base, state.current.floor, state.current.is_pending());
-    }
-    Ok(watch)
+    Ok(Some(watches))
 }
 
 /// The part of a folder's URL below its mailbox; the back end may give the URL absolute.

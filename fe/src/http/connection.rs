@@ -2,18 +2,19 @@
 //! waits, and little more between requests.
 //!
 //! The future is a hand-written state machine because its size is paid per parked device: the
-//! lives are boxed, each as large as it must be. The task around it and tokio's record of the socket
-//! were measured at 256 bytes each, whatever we put into them so far.
+//! lives are boxed, each as large as it must be, and what is left fits a task of 128 bytes. tokio's record of a socket would take
+//! 256 more, so a parked one leaves tokio (`lot`).
 //! hyper's buffers exist only from the first byte of a request to the last of its answer
 //! (`rest`), and only so many requests are read and answered at once: when every device
 //! comes at the same moment, the others wait in the kernel.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Read as _};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,17 +25,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use super::lot::{Lot, Spot};
 use super::park::{Parked, Seat};
 use super::patience::{Overdue, Patience, Progress};
 use super::rest::{self, Begun, Rested};
 use super::watched::{Answered, Asked, Watched};
-use super::{Ends, Reply, Stream};
+use super::{Ends, Reply, Still, Stream};
 
 /// Bytes of a request's head, request line included; more is 431.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -59,21 +61,26 @@ pub struct Server {
     /// Cancelled when no further request is to be taken.
     pub drain: CancellationToken,
     pub(super) turns: Arc<Semaphore>,
+    lot: Lot,
     open: AtomicUsize,
     emptied: Notify,
 }
 
 impl Server {
-    /// A server without connections.
-    pub fn new(router: Router, patience: Patience, drain: CancellationToken) -> Arc<Self> {
-        Arc::new(Self {
+    /// A server without connections, in the current runtime.
+    ///
+    /// # Errors
+    /// When the system has no epoll instance to give.
+    pub fn new(router: Router, patience: Patience, drain: CancellationToken) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             router,
             patience,
             drain,
             turns: Arc::new(Semaphore::new(TURNS)),
+            lot: Lot::open()?,
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
-        })
+        }))
     }
 
     /// Connections open now.
@@ -93,20 +100,42 @@ impl Server {
     }
 }
 
-/// A connection as a future: spawn it.
-pub struct Connection<S: Stream> {
-    server: Arc<Server>,
-    life: Life<S>,
+/// A connection's place among those open at its server; given back when dropped.
+pub(super) struct Open(Arc<Server>);
+
+impl Open {
+    fn new(server: Arc<Server>) -> Self {
+        server.open.fetch_add(1, Ordering::Relaxed);
+        Self(server)
+    }
 }
+
+impl Deref for Open {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.emptied.notify_waiters();
+        }
+    }
+}
+
+/// A connection as a future: spawn it.
+pub struct Connection<S: Stream>(Life<S>);
 
 /// A life that is over soon.
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-enum Life<S> {
+enum Life<S: Stream> {
     Resting(Boxed<Rested<S>>),
     Http(Boxed<Option<After<S>>>),
-    Parked(Box<Handover<S>>),
-    Answering(Boxed<Option<(S, Bytes)>>),
+    Parked(Waiting<S>),
+    Answering(Boxed<Option<(S, Bytes, Open)>>),
     Closing(Boxed<()>),
     Over,
 }
@@ -114,14 +143,21 @@ enum Life<S> {
 /// What comes after a life in hyper.
 enum After<S> {
     /// A request waits.
-    Parked(Handover<S>),
+    Parked { stream: S, parked: Box<dyn Parked>, rare: Option<Box<Rare>>, open: Open },
     /// It was answered.
-    Rest { stream: S, early: Bytes, seat: Seat },
+    Rest { stream: S, early: Bytes, seat: Seat, open: Open },
+}
+
+/// A connection whose request waits. What is parked goes before the count says that its connection is gone.
+struct Waiting<S: Stream> {
+    handover: Box<Handover<S::Still>>,
+    open: Open,
 }
 
 /// What is left of a connection while its request waits.
 struct Handover<S> {
-    stream: S,
+    still: S,
+    spot: Spot,
     parked: Box<dyn Parked>,
     /// Usually nothing, so usually one null pointer.
     rare: Option<Box<Rare>>,
@@ -139,27 +175,46 @@ struct Rare {
 impl<S: Stream> Connection<S> {
     /// A connection that was just accepted.
     pub fn new(stream: S, server: Arc<Server>) -> Self {
-        server.open.fetch_add(1, Ordering::Relaxed);
-        let life = Life::resting(stream, Bytes::new(), Seat::default(), &server);
-        Self { server, life }
+        Self(Life::resting(stream, Bytes::new(), Seat::default(), Open::new(server)))
     }
 }
 
 #[cfg(test)]
-pub(super) const PARKED_BYTES: usize = size_of::<Handover<tokio::net::TcpStream>>();
+pub(super) const PARKED_BYTES: usize = size_of::<Handover<std::net::TcpStream>>();
+/// With this much tokio's task takes 128 bytes, with more the next size is 256.
+#[cfg(test)]
+pub(super) const CONNECTION_BYTES: usize = size_of::<Connection<tokio::net::TcpStream>>();
 
 impl<S: Stream> Life<S> {
-    fn resting(stream: S, early: Bytes, seat: Seat, server: &Arc<Server>) -> Self {
-        Self::Resting(Box::pin(rest::rest(stream, early, seat, Arc::clone(server))))
+    fn resting(stream: S, early: Bytes, seat: Seat, open: Open) -> Self {
+        Self::Resting(Box::pin(rest::rest(stream, early, seat, open)))
+    }
+
+    fn after(after: After<S>, waker: &Waker) -> Self {
+        match after {
+            After::Rest { stream, early, seat, open } => Self::resting(stream, early, seat, open),
+            After::Parked { stream, parked, rare, open } => {
+                let entered =
+                    stream.into_still().and_then(|still| Ok((open.lot.enter(&still, waker)?, still)));
+                match entered {
+                    Ok((spot, still)) => {
+                        let handover = Box::new(Handover { still, spot, parked, rare });
+                        Self::Parked(Waiting { handover, open })
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection cannot be parked");
+                        Self::Over
+                    }
+                }
+            }
+        }
     }
 }
 
 impl<S: Stream> Drop for Connection<S> {
     fn drop(&mut self) {
-        // What is parked gives back its place before the count says that we are gone.
-        self.life = Life::Over;
-        if self.server.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.server.emptied.notify_waiters();
+        if let Life::Parked(waiting) = &self.0 {
+            waiting.leave();
         }
     }
 }
@@ -169,32 +224,31 @@ impl<S: Stream> Future for Connection<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let next = match &mut self.life {
+            let next = match &mut self.0 {
                 Life::Resting(resting) => match ready!(resting.as_mut().poll(cx)) {
-                    Rested::Begun(begun) => Life::Http(Box::pin(serve(begun, Arc::clone(&self.server)))),
-                    Rested::Closing(stream) => Life::Closing(Box::pin(linger(stream))),
+                    Rested::Begun(begun) => Life::Http(Box::pin(serve(begun))),
+                    Rested::Closing(stream, open) => Life::Closing(Box::pin(async move {
+                        linger(stream).await;
+                        drop(open);
+                    })),
                     Rested::Gone => Life::Over,
                 },
                 Life::Http(http) => match ready!(http.as_mut().poll(cx)) {
-                    Some(After::Parked(handover)) => Life::Parked(Box::new(handover)),
-                    Some(After::Rest { stream, early, seat }) => {
-                        Life::resting(stream, early, seat, &self.server)
-                    }
+                    Some(after) => Life::after(after, cx.waker()),
                     None => Life::Over,
                 },
-                Life::Parked(waiting) => match ready!(waiting.poll(cx)) {
-                    Some(reply) => match std::mem::replace(&mut self.life, Life::Over) {
-                        Life::Parked(waiting) => {
-                            let draining = self.server.drain.is_cancelled();
-                            let patience = self.server.patience.write;
-                            Life::Answering(Box::pin(answer(*waiting, reply, draining, patience)))
+                Life::Parked(waiting) => {
+                    let reply = ready!(waiting.poll(cx));
+                    waiting.leave();
+                    match (reply, std::mem::replace(&mut self.0, Life::Over)) {
+                        (Some(reply), Life::Parked(waiting)) => {
+                            Life::Answering(Box::pin(answer(waiting, reply)))
                         }
-                        life => life,
-                    },
-                    None => Life::Over,
-                },
+                        _ => Life::Over,
+                    }
+                }
                 Life::Answering(answering) => match ready!(answering.as_mut().poll(cx)) {
-                    Some((stream, early)) => Life::resting(stream, early, Seat::default(), &self.server),
+                    Some((stream, early, open)) => Life::resting(stream, early, Seat::default(), open),
                     None => Life::Over,
                 },
                 Life::Closing(closing) => {
@@ -203,47 +257,52 @@ impl<S: Stream> Future for Connection<S> {
                 }
                 Life::Over => return Poll::Ready(()),
             };
-            self.life = next;
+            self.0 = next;
         }
     }
 }
 
-impl<S: Stream> Handover<S> {
+impl<S: Stream> Waiting<S> {
     /// The answer, or `None` when the device hung up.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
-        if let Poll::Ready(reply) = self.parked.poll_answer(cx) {
+        let Handover { still, spot, parked, rare } = &mut *self.handover;
+        if let Poll::Ready(reply) = parked.poll_answer(cx) {
             return Poll::Ready(Some(reply));
+        }
+        if !self.open.lot.is_stirred(*spot, cx.waker()) {
+            return Poll::Pending;
         }
         // A device that pipelines gets its turn after the answer. Beyond a few bytes the socket is
         // left alone: what else it sends waits in the kernel, and costs the device, not us.
         let mut space = [0; EARLY_BYTES_MAX];
-        while self.rare.as_ref().is_none_or(|rare| rare.early.len() < EARLY_BYTES_MAX) {
-            let mut buf = ReadBuf::new(&mut space);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    self.rare.get_or_insert_default().early.extend_from_slice(buf.filled());
-                }
-                Poll::Ready(_) => return Poll::Ready(None),
+        while rare.as_ref().is_none_or(|rare| rare.early.len() < EARLY_BYTES_MAX) {
+            match still.read(&mut space) {
+                Ok(0) => return Poll::Ready(None),
+                Ok(count) => rare.get_or_insert_default().early.extend_from_slice(&space[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Poll::Ready(None),
             }
         }
         Poll::Pending
     }
+
+    /// Its socket is watched no longer.
+    fn leave(&self) {
+        self.open.lot.leave(self.handover.spot, &self.handover.still);
+    }
 }
 
 /// Writes the answer of a parked request. `None` when the connection ends with it.
-async fn answer<S: Stream>(
-    waiting: Handover<S>,
-    reply: Reply,
-    draining: bool,
-    patience: Duration,
-) -> Option<(S, Bytes)> {
-    let Handover { mut stream, mut parked, rare } = waiting;
+async fn answer<S: Stream>(waiting: Waiting<S>, reply: Reply) -> Option<(S, Bytes, Open)> {
+    let Waiting { handover, open } = waiting;
+    let Handover { still, mut parked, rare, .. } = *handover;
+    let mut stream = still.into_stream().ok()?;
     let Rare { early, close } = rare.map(|rare| *rare).unwrap_or_default();
-    let close = close || draining;
+    let close = close || open.drain.is_cancelled();
     let bytes = reply.encode(close);
     let ends = Ends { peer: stream.peer(), local: stream.local() };
-    let sent = timeout(patience, async {
+    let sent = timeout(open.patience.write, async {
         stream.write_all(&bytes).await?;
         stream.flush().await
     })
@@ -258,7 +317,7 @@ async fn answer<S: Stream>(
         linger(stream).await;
         return None;
     }
-    Some((stream, early.into()))
+    Some((stream, early.into(), open))
 }
 
 /// How a connection's life in hyper ended.
@@ -272,8 +331,9 @@ enum End {
 }
 
 /// The hyper life: serves one request, which may park the connection.
-async fn serve<S: Stream>(begun: Begun<S>, server: Arc<Server>) -> Option<After<S>> {
-    let Begun { stream, early, seat, turn } = begun;
+async fn serve<S: Stream>(begun: Begun<S>) -> Option<After<S>> {
+    let Begun { stream, early, seat, turn, open } = begun;
+    let server = &*open;
     let progress = Arc::new(Mutex::new(Progress::new(Instant::now())));
     let ends = Ends { peer: stream.peer(), local: stream.local() };
     let io = TokioIo::new(Watched { stream, early, progress: Arc::clone(&progress) });
@@ -352,9 +412,9 @@ async fn serve<S: Stream>(begun: Begun<S>, server: Arc<Server>) -> Option<After<
         End::Parked(parked, close) => {
             let early = left();
             let rare = (close || !early.is_empty()).then(|| Box::new(Rare { early, close }));
-            return Some(After::Parked(Handover { stream, parked, rare }));
+            return Some(After::Parked { stream, parked, rare, open });
         }
-        End::Rested => return Some(After::Rest { stream, early: left().into(), seat }),
+        End::Rested => return Some(After::Rest { stream, early: left().into(), seat, open }),
         End::Overdue(Overdue::Head) => {
             seat.broke();
             refuse(stream, &Reply::empty(http::StatusCode::REQUEST_TIMEOUT)).await;

@@ -14,7 +14,7 @@ use tokio::io::ReadBuf;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::connection::Server;
+use super::connection::Open;
 use super::{Seat, Stream};
 
 /// Bytes taken to see that a request begins.
@@ -28,23 +28,20 @@ pub(super) struct Begun<S> {
     pub(super) seat: Seat,
     /// Its place among the requests under way.
     pub(super) turn: Option<OwnedSemaphorePermit>,
+    pub(super) open: Open,
 }
 
 /// What ends a rest.
 pub(super) enum Rested<S> {
     Begun(Begun<S>),
     /// Nothing was asked for too long, or the server drains.
-    Closing(S),
+    Closing(S, Open),
     Gone,
 }
 
 /// Rests until a request begins and has its turn.
-pub(super) async fn rest<S: Stream>(
-    mut stream: S,
-    mut early: Bytes,
-    seat: Seat,
-    server: Arc<Server>,
-) -> Rested<S> {
+pub(super) async fn rest<S: Stream>(mut stream: S, mut early: Bytes, seat: Seat, open: Open) -> Rested<S> {
+    let server = &*open;
     if early.is_empty() {
         let first = tokio::select! {
             biased;
@@ -58,11 +55,11 @@ pub(super) async fn rest<S: Stream>(
                 seat.broke();
                 return Rested::Gone;
             }
-            None => return Rested::Closing(stream),
+            None => return Rested::Closing(stream, open),
         }
     }
     let turn = Arc::clone(&server.turns).acquire_owned().await.ok();
-    Rested::Begun(Begun { stream, early, seat, turn })
+    Rested::Begun(Begun { stream, early, seat, turn, open })
 }
 
 /// The first bytes of a request; none at the end of the stream.

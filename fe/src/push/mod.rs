@@ -15,6 +15,7 @@ pub mod timer;
 pub mod udp;
 pub mod wait;
 pub mod watches;
+pub mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,8 @@ use crate::config::{ChangeDelay, Config};
 use farewell::Farewell;
 use hold::Holds;
 use tally::Tally;
-pub use watches::{Paths, Watch, Watches};
+pub use watches::{Watch, Watches};
+pub use words::{Word, Words};
 
 /// Re-subscriptions under way at once: enough to bring 50,000 back within seconds, few enough
 /// that a back end that has just started can answer each in time.

@@ -21,6 +21,7 @@ use super::{Engine, Watches};
 use crate::backend::subscribe::Subscription;
 use crate::backend::{Error, Session};
 use crate::device::Device;
+use crate::front::Front;
 
 /// A subscription outlives the heartbeat by this much, so that it never ends first.
 const LIFETIME_BEYOND_HEARTBEAT_SECS: u32 = 60;
@@ -38,13 +39,24 @@ pub struct Question {
     pub heartbeat_secs: u32,
 }
 
-/// A Ping in the table.
+/// Why a Ping has no place.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// Its user has as many as the bounds allow.
+    TooMany,
+    /// The system has no randomness to give.
+    NoRandomness(getrandom::Error),
+}
+
+/// A Ping in the table, and its place among those of its user.
 pub struct Wait {
-    engine: Arc<Engine>,
+    front: Arc<Front>,
     session: Arc<Session>,
     device: Arc<Device>,
     watches: Arc<Watches>,
     ping: PingRef,
+    /// A keyed hash of the user.
+    user: u64,
     heartbeat_secs: u16,
     /// Requests to the back end that the table is waiting for.
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -54,21 +66,31 @@ impl Wait {
     /// Enters a Ping whose heartbeat begins now.
     ///
     /// # Errors
-    /// When the system has no randomness to give.
-    pub fn open(engine: &Arc<Engine>, question: Question) -> Result<Self, getrandom::Error> {
+    /// [`NotOpened`].
+    pub fn open(front: &Arc<Front>, question: Question) -> Result<Self, NotOpened> {
         let mut random = [0; 16];
-        getrandom::fill(&mut random)?;
+        getrandom::fill(&mut random).map_err(NotOpened::NoRandomness)?;
         let Question { session, device, watches, heartbeat_secs } = question;
+        let user = front.devices.user_hash(&session.user);
+        if !front.admit(user) {
+            return Err(NotOpened::TooMany);
+        }
         let opening = Opening {
             backend: session.backend,
             device: device.hash,
             group: Guid::from_random(random),
             heartbeat_secs,
-            folders: watches.folders.len(),
+            folders: watches.folders().len(),
         };
-        let ping = engine.routing().open(engine.now(), opening);
+        let ping = front.engine.routing().open(front.now(), opening);
         let heartbeat_secs = u16::try_from(heartbeat_secs).unwrap_or(u16::MAX);
-        Ok(Self { engine: Arc::clone(engine), session, device, watches, ping, heartbeat_secs, work: None })
+        let front = Arc::clone(front);
+        Ok(Self { front, session, device, watches, ping, user, heartbeat_secs, work: None })
+    }
+
+    /// The front end.
+    pub fn front(&self) -> &Front {
+        &self.front
     }
 
     /// Whose it is.
@@ -97,7 +119,7 @@ impl Wait {
     /// [`Error::Credential`]: the log-on is no longer good, and nothing was decided.
     pub async fn establish(&mut self) -> Result<Option<PingOutcome>, Error> {
         loop {
-            match self.engine.step(self.ping, Waker::noop()) {
+            match self.front.engine.step(self.ping, Waker::noop()) {
                 Some(PingStep::Wait) => return Ok(None),
                 Some(PingStep::Answer(outcome)) => return Ok(Some(outcome)),
                 Some(PingStep::Subscribe(positions)) => {
@@ -120,7 +142,7 @@ impl Wait {
                 ready!(work.as_mut().poll(cx));
                 self.work = None;
             }
-            let job = match self.engine.step(self.ping, cx.waker()) {
+            let job = match self.front.engine.step(self.ping, cx.waker()) {
                 Some(PingStep::Wait) => return Poll::Pending,
                 Some(PingStep::Answer(outcome)) => return Poll::Ready(outcome),
                 Some(step) => (self.job(), step),
@@ -140,7 +162,7 @@ impl Wait {
 
     fn job(&self) -> Job {
         Job {
-            engine: Arc::clone(&self.engine),
+            engine: Arc::clone(&self.front.engine),
             session: Arc::clone(&self.session),
             device: Arc::clone(&self.device),
             watches: Arc::clone(&self.watches),
@@ -152,11 +174,13 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        let ids = self.engine.routing().close(self.ping);
+        let engine = &self.front.engine;
+        let ids = engine.routing().close(self.ping);
+        self.front.dismiss(self.user);
         if !ids.is_empty() {
             let session = Arc::clone(&self.session);
-            self.engine.flow(session.backend).left.fetch_add(ids.len() as u64, Ordering::Relaxed);
-            let _ = self.engine.farewells.send(Farewell { session, ids, after: Duration::ZERO });
+            engine.flow(session.backend).left.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            let _ = engine.farewells.send(Farewell { session, ids, after: Duration::ZERO });
         }
     }
 }
@@ -189,7 +213,7 @@ impl Job {
         let backend = self.engine.backends.of(&self.session);
         let mut silent = false;
         for &position in positions {
-            let Some(watch) = self.watches.folders.get(usize::from(position)) else { continue };
+            let Some(watch) = self.watches.folders().get(usize::from(position)) else { continue };
             if silent {
                 // The others would only wait for the same silence.
                 self.report_failure(position, SubscribeFailure::Backend);
@@ -201,7 +225,7 @@ impl Job {
                 lifetime_secs: (self.heartbeat_secs + LIFETIME_BEYOND_HEARTBEAT_SECS).min(LIFETIME_SECS_MAX),
                 delay_secs: self.engine.delay_secs,
                 device: self.device.key.clone(),
-                since: watch.since(),
+                since: self.watches.since(watch),
                 floor: watch.floor(),
                 hierarchy: self.watches.hierarchy,
                 poll_interval_secs: self.engine.poll_interval_secs,

@@ -1,30 +1,28 @@
 //! What one Ping watches, in as few bytes as it takes to subscribe again after a restart.
 //!
 //! The list is made once and shared by the device's remembered state and its waiting Pings. A
-//! folder costs 48 bytes here; its URL below the mailbox is shared by all mailboxes that have it.
-
-use std::collections::HashSet;
-use std::sync::Arc;
-
+//! folder costs 32 bytes here; its URL below the mailbox is shared by all mailboxes that have it.
 use directpush_common::dav::hierarchy::Class;
 use directpush_common::dav::subscribe::Since;
 use directpush_common::names::{FolderId, Guid};
 use directpush_common::numbers::{CollectionToken, Number};
-use parking_lot::Mutex;
 use smallvec::SmallVec;
+
+use super::words::Word;
 
 /// Change number that stands for "never synchronised".
 const NEVER_SYNCED: u64 = u64::MAX;
 /// Change number that stands for "only what comes from now on".
 const FROM_NOW_ON: u64 = u64::MAX - 1;
+/// Change number that stands for "a token of an epoch that is over": the device has to start the folder over.
+const OUTDATED: u64 = u64::MAX - 2;
 
 /// One folder that a Ping watches.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Watch {
     counter: u64,
-    epoch: u64,
     number: u64,
-    path: Arc<str>,
+    path: Word,
     floor: u32,
     class: Class,
     pending: bool,
@@ -37,39 +35,15 @@ pub struct Watches {
     pub installation: Guid,
     /// The hierarchy number that the device knows.
     pub hierarchy: Number,
-    /// The folders, in the device's order.
-    pub folders: SmallVec<[Watch; 1]>,
+    /// The mailbox epoch of all tokens; those of another are [`OUTDATED`].
+    epoch: u64,
+    folders: SmallVec<[Watch; 1]>,
 }
 
 impl Watch {
-    /// A folder. `path` is its URL below the mailbox, encoded; `floor` the date floor of the
-    /// device's FilterType in Unix seconds.
-    pub fn new(
-        folder: FolderId,
-        class: Class,
-        path: Arc<str>,
-        token: Option<CollectionToken>,
-        floor: Option<i64>,
-    ) -> Self {
-        Self {
-            counter: folder.counter,
-            epoch: token.map_or(0, |token| token.epoch),
-            number: token.map_or(NEVER_SYNCED, |token| token.number.0),
-            path,
-            floor: seconds(floor),
-            class,
-            pending: false,
-        }
-    }
-
-    /// The device's last Sync response carried this token under this floor; `pending` when it said
-    /// that there is more to fetch.
-    pub fn set_known(&mut self, token: Option<CollectionToken>, floor: Option<i64>, pending: bool) {
-        self.epoch = token.map_or(0, |token| token.epoch);
-        self.number = token.map_or(NEVER_SYNCED, |token| token.number.0);
-        self.floor = seconds(floor);
-        // A collection that was only begun has all before it: that is "never", not "more".
-        self.pending = pending && token.is_some();
+    /// A folder that was never synchronised. `path` is its URL below the mailbox, encoded.
+    pub fn new(counter: u64, class: Class, path: Word) -> Self {
+        Self { counter, number: NEVER_SYNCED, path, floor: 0, class, pending: false }
     }
 
     /// Whether the device was told that there is more, and has not fetched it.
@@ -77,15 +51,9 @@ impl Watch {
         self.pending
     }
 
-    /// The token of the device's last Sync response.
-    pub fn token(&self) -> Option<CollectionToken> {
-        let (epoch, number) = (self.epoch, Number(self.number));
-        (self.number < FROM_NOW_ON).then_some(CollectionToken { epoch, number })
-    }
-
-    /// Only what comes from now on counts.
-    pub fn from_now_on(&mut self) {
-        self.number = FROM_NOW_ON;
+    /// Whether the device never synchronised it.
+    pub fn is_new(&self) -> bool {
+        self.number == NEVER_SYNCED
     }
 
     /// The folder.
@@ -103,15 +71,6 @@ impl Watch {
         &self.path
     }
 
-    /// What the device knows of it.
-    pub fn since(&self) -> Since {
-        match self.number {
-            NEVER_SYNCED => Since::Nothing,
-            FROM_NOW_ON => Since::Now,
-            _ => self.token().map_or(Since::Nothing, Since::Token),
-        }
-    }
-
     /// Items received before never count, Unix seconds.
     pub fn floor(&self) -> Option<i64> {
         (self.floor > 0).then(|| i64::from(self.floor))
@@ -119,10 +78,71 @@ impl Watch {
 }
 
 impl Watches {
+    /// A list without folders. `hierarchy` is what the device's last FolderSync saw.
+    pub fn new(installation: Guid, hierarchy: Number, folders: usize) -> Self {
+        Self { installation, hierarchy, epoch: 0, folders: SmallVec::with_capacity(folders) }
+    }
+
+    /// Adds a folder.
+    pub fn push(&mut self, watch: Watch) {
+        self.folders.push(watch);
+    }
+
+    /// The folders, in the device's order.
+    pub fn folders(&self) -> &[Watch] {
+        &self.folders
+    }
+
     /// Where a folder stands in the list.
     pub fn position(&self, folder: FolderId) -> Option<usize> {
         let here = folder.installation == self.installation;
         self.folders.iter().position(|watch| here && watch.counter == folder.counter)
+    }
+
+    /// The device's last Sync response of the folder at `at` carried this token under this floor (the date floor of the
+    /// device's FilterType in Unix seconds); `pending` when it said that there is more to fetch.
+    pub fn set_known(
+        &mut self,
+        at: usize,
+        token: Option<CollectionToken>,
+        floor: Option<i64>,
+        pending: bool,
+    ) {
+        if let Some(token) = token.filter(|token| token.epoch != self.epoch) {
+            // A mailbox has one epoch: tokens of the one before are worth nothing.
+            self.epoch = token.epoch;
+            for watch in self.folders.iter_mut().filter(|watch| watch.number < OUTDATED) {
+                watch.number = OUTDATED;
+            }
+        }
+        let Some(watch) = self.folders.get_mut(at) else { return };
+        watch.number = token.map_or(NEVER_SYNCED, |token| token.number.0.min(OUTDATED));
+        watch.floor = seconds(floor);
+        // A collection that was only begun has all before it: that is "never", not "more".
+        watch.pending = pending && token.is_some();
+    }
+
+    /// The same list; of folders that were never synchronised only what comes from now on counts.
+    #[must_use]
+    pub fn without_unsynced(&self) -> Self {
+        let mut watches = self.clone();
+        watches
+            .folders
+            .iter_mut()
+            .filter(|watch| watch.is_new())
+            .for_each(|watch| watch.number = FROM_NOW_ON);
+        watches
+    }
+
+    /// What the device knows of one of the folders.
+    pub fn since(&self, watch: &Watch) -> Since {
+        match watch.number {
+            NEVER_SYNCED => Since::Nothing,
+            FROM_NOW_ON => Since::Now,
+            // No mailbox has the epoch 0, so the back end will say that the token is worth nothing.
+            OUTDATED => Since::Token(CollectionToken { epoch: 0, number: Number(0) }),
+            number => Since::Token(CollectionToken { epoch: self.epoch, number: Number(number) }),
+        }
     }
 }
 
@@ -130,45 +150,50 @@ fn seconds(floor: Option<i64>) -> u32 {
     floor.and_then(|floor| u32::try_from(floor).ok()).unwrap_or(0)
 }
 
-/// Paths below a mailbox, each kept once however many mailboxes have it.
-#[derive(Debug, Default)]
-pub struct Paths(Mutex<HashSet<Arc<str>>>);
-
-impl Paths {
-    /// Different paths kept, at most; beyond, a path belongs to its user alone.
-    const KEPT_MAX: usize = 10_000;
-
-    /// The shared copy of `path`.
-    pub fn share(&self, path: &str) -> Arc<str> {
-        let mut kept = self.0.lock();
-        if let Some(known) = kept.get(path) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = path.into();
-        if kept.len() < Self::KEPT_MAX {
-            kept.insert(Arc::clone(&new));
-        }
-        new
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push::words::Words;
+
+    const FOLDER: FolderId = FolderId { installation: Guid([7; 16]), counter: 2 };
+
+    fn token(epoch: u64, number: u64) -> CollectionToken {
+        CollectionToken { epoch, number: Number(number) }
+    }
+
+    fn watching(folders: u64) -> Watches {
+        let words = Words::default();
+        let mut watches = Watches::new(FOLDER.installation, Number(3), 2);
+        for counter in 2..2 + folders {
+            watches.push(Watch::new(counter, Class::Email, words.share("Inbox/")));
+        }
+        watches
+    }
 
     #[test]
-    fn a_folder_costs_48_bytes_and_forgets_nothing() {
-        assert!(size_of::<Watch>() <= 48, "{}", size_of::<Watch>());
-        let paths = Paths::default();
-        let (a, b) = (paths.share("Inbox/"), paths.share("Inbox/"));
-        assert!(Arc::ptr_eq(&a, &b));
-        let folder = FolderId { installation: Guid([7; 16]), counter: 2 };
-        let token = CollectionToken { epoch: 5, number: Number(12) };
-        let watch = Watch::new(folder, Class::Email, a, Some(token), Some(1_700_000_000));
-        assert_eq!(watch.folder(folder.installation), folder);
-        assert_eq!(watch.since(), Since::Token(token));
-        assert_eq!(watch.floor(), Some(1_700_000_000));
-        let never = Watch::new(folder, Class::Notes, b, None, None);
-        assert_eq!((never.since(), never.floor()), (Since::Nothing, None));
+    fn a_folder_costs_32_bytes_and_forgets_nothing() {
+        assert!(size_of::<Watch>() <= 32, "{}", size_of::<Watch>());
+        let mut watches = watching(2);
+        assert_eq!(watches.position(FOLDER), Some(0));
+        watches.set_known(0, Some(token(5, 12)), Some(1_700_000_000), true);
+        let [known, never] = watches.folders() else { panic!("two folders") };
+        assert_eq!((known.path(), known.folder(watches.installation)), ("Inbox/", FOLDER));
+        assert_eq!(watches.since(known), Since::Token(token(5, 12)));
+        assert_eq!((known.floor(), known.is_pending(), known.is_new()), (Some(1_700_000_000), true, false));
+        assert_eq!((watches.since(never), never.floor(), never.is_new()), (Since::Nothing, None, true));
+        let told = watches.without_unsynced();
+        assert_eq!(told.since(&told.folders()[1]), Since::Now);
+        assert_eq!(told.since(&told.folders()[0]), Since::Token(token(5, 12)));
+    }
+
+    #[test]
+    fn a_token_of_a_new_epoch_outdates_the_others() {
+        let mut watches = watching(3);
+        watches.set_known(0, Some(token(5, 12)), None, false);
+        watches.set_known(1, Some(token(6, 1)), None, false);
+        let since: Vec<Since> = watches.folders().iter().map(|watch| watches.since(watch)).collect();
+        let Since::Token(outdated) = since[0] else { panic!("{since:?}") };
+        assert!(outdated.epoch != 5 && outdated.epoch != 6);
+        assert_eq!(since[1..], [Since::Token(token(6, 1)), Since::Nothing]);
     }
 }

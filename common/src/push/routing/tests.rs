@@ -186,3 +186,54 @@ fn draining_ends_all_and_lets_nobody_in() {
     let late = table.open(T, opening(2, 20));
     assert_eq!(table.step(T, late, &waker), Some(PingStep::Answer(PingOutcome::Draining)));
 }
+
+#[test]
+fn an_entry_fits_its_size_class() {
+    // 112 and 128 bytes are allocated as such by jemalloc; one more field is paid per parked device.
+    assert!(size_of::<Entry>() <= 112, "{}", size_of::<Entry>());
+}
+
+#[test]
+fn deadlines_come_in_order_whoever_leaves_and_moves() {
+    let mut table = Routing::new(call_back(1));
+    let (_, waker) = waker();
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut waiting: Vec<(PingRef, Moment)> = Vec::new();
+    for n in 0..400u32 {
+        let random = rng.u128(..).to_le_bytes();
+        // No two are due at the same moment.
+        let heartbeat_secs = 60 + n * 1231 % 3480;
+        let opening =
+            Opening { backend: 0, device: u64::from(n / 2), group: Guid(random), heartbeat_secs, folders: 1 };
+        let ping = table.open(T, opening);
+        table.step(T, ping, &waker);
+        table.handle_subscribed(ping, 0, SubscriptionId(u64::from(n) + 1), Already::Nothing, None);
+        waiting.push((ping, T.plus_secs(u64::from(heartbeat_secs))));
+        if rng.u8(..3) == 0 {
+            let (gone, _) = waiting.swap_remove(rng.usize(..waiting.len()));
+            assert_eq!(table.close(gone).len(), 1);
+        }
+    }
+    waiting.sort_by_key(|(_, due)| *due);
+    for (ping, due) in waiting {
+        assert_eq!(table.deadline(), due);
+        table.handle_time(due);
+        table.step(due, ping, &waker);
+        table.close(ping);
+    }
+    assert!(table.is_empty() && table.by_device.is_empty() && table.due.is_empty());
+}
+
+#[test]
+fn the_middle_of_three_leaves_and_the_others_stay() {
+    let mut table = Routing::new(call_back(1));
+    let (_, waker) = waker();
+    let first = waiting(&mut table, 1, 10, 1, &waker);
+    let second = waiting(&mut table, 2, 10, 2, &waker);
+    table.close(second);
+    let third = waiting(&mut table, 3, 10, 3, &waker);
+    assert_eq!(table.step(T, first, &waker), Some(PingStep::Wait), "two wait");
+    waiting(&mut table, 4, 10, 4, &waker);
+    assert_eq!(table.step(T, first, &waker), Some(PingStep::End));
+    assert_eq!(table.step(T, third, &waker), Some(PingStep::Wait));
+}
