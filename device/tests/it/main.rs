@@ -6,10 +6,12 @@
 
 mod crash;
 mod dav;
+mod disk;
 mod flow;
 mod loss;
 mod model;
 mod moves;
+mod mta;
 mod process;
 mod program;
 mod quiet;

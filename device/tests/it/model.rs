@@ -289,6 +289,8 @@ impl Play {
             (false, _) => {}
         }
         self.settle(number).await;
+        // A bin that was asked for in the same request before the folder with the deleted message shows it next time.
+        self.settle(number).await;
         self.compare_phone(number);
     }
 
