@@ -18,12 +18,21 @@ pub(crate) enum Outcome {
 /// The steps so far.
 #[derive(Default)]
 pub(crate) struct Steps {
+    only: Option<String>,
     done: Vec<(String, Outcome, Duration)>,
 }
 
 impl Steps {
+    /// Steps of which only those run whose names contain this.
+    pub(crate) fn only(part: Option<String>) -> Self {
+        Self { only: part, done: Vec::new() }
+    }
+
     /// Runs one step and remembers its outcome; an error is a failure and does not stop the others.
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<Outcome>) {
+        if self.only.as_ref().is_some_and(|part| !name.contains(part)) {
+            return;
+        }
         println!("\n== {name}");
         let began = SystemTime::now();
         let outcome = step().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));

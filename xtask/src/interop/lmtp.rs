@@ -1,15 +1,15 @@
 //! LMTP as swaks speaks it: to a back end that runs, for a user who exists and for one who does not.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::bench::{Mailboxes, Pair, build};
+use crate::bench::{Mailboxes, Pair};
 use crate::steps::Outcome;
 
-pub(super) fn swaks() -> Result<Outcome> {
-    let programs = build()?;
-    let pair = Pair::start(&programs, &Mailboxes::make(&programs, 1, 0)?)?;
+pub(super) fn swaks(programs: &Path) -> Result<Outcome> {
+    let pair = Pair::start(programs, &Mailboxes::make(programs, 1, 0)?)?;
     let (accepted, said) = deliver(&pair, "load-0@bench")?;
     ensure!(
         accepted && said.contains("<-  250 2.1.5 <load-0@bench>"),
