@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::mailbox::quota::Exceeded;
 use crate::mailbox::record::RecordError;
 use crate::store::StoreError;
 
@@ -33,6 +34,10 @@ pub enum Error {
     /// It may not be done to this resource.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The mailbox would hold more than it may: DAV says 507 with `quota-not-exceeded`, LMTP 452 4.2.2 or
+    /// 552 5.2.2, ActiveSync Status 113.
+    #[error("over quota: {0}")]
+    Quota(Exceeded),
     /// A bound of the configuration is reached.
     #[error("{0} is over its bound")]
     OverBound(&'static str),

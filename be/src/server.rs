@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::Auth;
 use crate::config::Config;
+use crate::dav::guard::Locks;
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
 use crate::mailbox::Mailboxes;
@@ -19,4 +20,6 @@ pub struct Server {
     /// New for each process: 32 hex digits.
     pub boot: String,
     pub budget: Budget,
+    /// The locks of DAV clients; gone with the process.
+    pub locks: Locks,
 }

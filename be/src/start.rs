@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::config::{Config, Engine, LmtpListen};
+use crate::dav::guard::Locks;
 use crate::error::Error;
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
@@ -70,6 +71,7 @@ pub async fn open_store(config: &Config) -> Result<Store, Error> {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running, Error> {
     let store = open_store(&config).await?;
     let (boxes, jobs) = Mailboxes::open(store).await?;
+    boxes.set_default_quota(config.quota);
     let auth = Auth::new(boxes.clone(), config.front_ends.clone(), config.default_domain.clone()).await?;
     let notifier = Notifier::new(&config.limits, config.http_listen.ip())?;
     boxes.watch(notifier.clone());
@@ -89,6 +91,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     };
 
     let server = Arc::new(Server {
+        locks: Locks::default(),
         budget: Budget::new(config.limits.bodies_in_memory_bytes_max),
         boot: HEXLOWER.encode(&boot),
         boxes: boxes.clone(),
@@ -101,7 +104,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
     background.spawn(notifier.run(background_stop.clone()));
     background.spawn(purge::run(boxes.clone(), jobs, background_stop.clone()));
-    background.spawn(sweep(boxes.clone(), background_stop.clone()));
+    background.spawn(sweep(server.clone(), background_stop.clone()));
     accepting.spawn(http::accept(server.clone(), listener, shutdown.clone(), accepting.clone()));
     let places = Arc::new(Semaphore::new(server.config.limits.lmtp_connections_max));
     for listener in lmtp_listeners {
@@ -137,12 +140,15 @@ async fn bind_lmtp(config: &Config) -> Result<(Vec<lmtp::Listener>, Vec<LmtpAddr
     Ok((listeners, addresses))
 }
 
-async fn sweep(boxes: Arc<Mailboxes>, stop: CancellationToken) {
+async fn sweep(server: Arc<Server>, stop: CancellationToken) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = every.tick() => boxes.sweep(),
+            _ = every.tick() => {
+                server.boxes.sweep();
+                server.locks.sweep();
+            }
         }
     }
 }

@@ -46,21 +46,24 @@ impl fmt::Display for Mistakes {
 pub struct Origin<'a> {
     text: &'a str,
     file: &'a str,
+    /// Where each line ends.
+    ends: Vec<usize>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
 impl<'a> Origin<'a> {
     /// Nothing is wrong yet with `text`, which the operator knows as `file`.
     pub fn new(text: &'a str, file: &'a str) -> Self {
-        Self { text, file, mistakes: RefCell::default() }
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        Self { text, file, ends, mistakes: RefCell::default() }
     }
 
     fn line(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().get(..offset.min(self.text.len())).unwrap_or_default();
-        before.split(|byte| *byte == b'\n').count()
+        self.ends.partition_point(|end| *end < offset) + 1
     }
 
-    fn add(&self, line: usize, key: String, what: &str, cure: &str) {
+    /// Notes a mistake in a line.
+    pub fn add(&self, line: usize, key: String, what: &str, cure: &str) {
         let (what, cure) = (what.to_owned(), cure.to_owned());
         self.mistakes.borrow_mut().push(Mistake { file: self.file.to_owned(), line, key, what, cure });
     }
@@ -238,6 +241,20 @@ impl<'a> Section<'a> {
             }
         }
         list
+    }
+
+    /// All keys that were not taken yet, with their line and string: for tables whose keys are names.
+    pub fn strings(&mut self) -> Vec<(String, usize, String)> {
+        let mut found = Vec::new();
+        for (key, line, value) in std::mem::take(&mut self.table) {
+            if let DeValue::String(text) = value {
+                found.push((key, line, text.into_owned()));
+            } else {
+                self.origin.add(line, self.key(&key), "is not a string", "put it into quotes");
+            }
+        }
+        found.sort_by_key(|(_, line, _)| *line);
+        found
     }
 
     /// The table of `[key]`.

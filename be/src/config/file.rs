@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen};
+use crate::mailbox::folders::DEPTH_MAX;
+use crate::mailbox::keys::FOLDERS_MAX;
+use crate::mailbox::quota::Quota;
 use directpush_common::config::{Mistake, Mistakes, Origin, Section};
 
 /// The commented defaults.
@@ -76,6 +79,7 @@ fn read(root: &mut Section<'_>) -> Config {
             Some(path) => AccessLog::File(path.into()),
         },
         limits: limits(root),
+        quota: quota(root),
         log: root.string("log_level").unwrap_or_else(|| "info".into()),
         state_dir,
     }
@@ -158,6 +162,19 @@ fn limits(root: &mut Section<'_>) -> Limits {
     limits.idle_secs = read("idle_secs", 1, 7 * 86_400, limits.idle_secs);
     section.finish();
     limits
+}
+
+fn quota(root: &mut Section<'_>) -> Quota {
+    let mut quota = Quota::default();
+    let Some(mut section) = root.table("quota") else { return quota };
+    quota.bytes = section.number("bytes", 0..=1 << 50, quota.bytes);
+    quota.items = section.number("items", 0..=1 << 40, quota.items);
+    quota.folders = section.number("folders", 0..=FOLDERS_MAX as u64, quota.folders);
+    quota.depth = section.number("depth", 0..=DEPTH_MAX as u64, quota.depth);
+    quota.property_bytes = section.number("property_bytes", 0..=1 << 40, quota.property_bytes);
+    quota.warning_percent = section.number("warning_percent", 1..=100, quota.warning_percent);
+    section.finish();
+    quota
 }
 
 fn front_ends(root: &mut Section<'_>) -> Vec<FrontEnd> {

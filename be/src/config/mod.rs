@@ -6,6 +6,8 @@ mod file;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::mailbox::quota::Quota;
+
 pub use directpush_common::config::{Mistake, Mistakes};
 pub use file::TEMPLATE;
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub default_domain: Option<String>,
     pub access_log: AccessLog,
     pub limits: Limits,
+    /// What a mailbox may hold, unless it has a quota of its own.
+    pub quota: Quota,
     /// What `tracing` shows: `info`, `directpush_be=debug`, …
     pub log: String,
 }
@@ -128,6 +132,7 @@ impl Config {
             default_domain: None,
             access_log: AccessLog::None,
             limits: Limits::default(),
+            quota: Quota::default(),
             log: "info".into(),
         }
     }

@@ -1,10 +1,16 @@
-//! DELETE: items, folders that a user made, device state.
+//! DELETE: members of folders, folders that a user made with all below them, device state.
+//!
+//! A folder goes whole or not at all: it is out of reach with one commit, whatever it holds. If something
+//! below is locked, nothing is deleted and 207 says what (RFC 4918 9.6.1).
 
 use std::sync::Arc;
 
+use directpush_common::dav::locks::Touch;
+use directpush_common::dav::request::Depth;
 use http::StatusCode;
 
 use super::get::numbered;
+use super::guard;
 use super::path::{DevicePlace, Target};
 use super::reply::{self, Reply};
 use super::{Call, InMailbox, not_found};
@@ -14,18 +20,35 @@ use crate::mailbox::users::Account;
 pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     let boxes = &at.call.server.boxes;
     let mailbox = at.account.mailbox;
-    let done = match &at.target {
-        Target::Item { folder, name } => {
-            let maker = at.call.maker()?;
-            boxes.remove_item(mailbox, *folder, name.clone(), maker, at.call.conditions()).await
-        }
-        Target::Folder(folder) => boxes.remove_folder(mailbox, *folder, at.call.device()?).await,
+    match &at.target {
+        Target::Item { .. } if at.call.path.slash => return Err(not_found()),
+        Target::Item { .. } | Target::Folder(_) => {}
         Target::Mailbox | Target::FlatTop | Target::Device(_) => {
             return Err(reply::text(StatusCode::FORBIDDEN, "this stays"));
         }
         Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
+    }
+    let path = guard::lock_path(at, &at.target, &at.inside).await?;
+    let guard = guard::enter(at, &[(path.clone(), Touch::Tree)]).await?;
+    let conditions = guard.conditions.clone();
+    let done = match &at.target {
+        Target::Item { folder, name } => {
+            let maker = at.call.maker()?;
+            boxes.remove_item(mailbox, *folder, name.clone(), maker, conditions).await
+        }
+        Target::Folder(folder) => {
+            // RFC 4918 9.6.1: a collection goes with all that is in it.
+            let depth = Depth::parse(at.call.header("depth"), Depth::Infinity).map_err(reply::bad)?;
+            if depth != Depth::Infinity {
+                return Err(reply::text(StatusCode::BAD_REQUEST, "a folder is deleted with all below it"));
+            }
+            guard.check_folder()?;
+            boxes.remove_folder(mailbox, *folder, at.call.device()?).await
+        }
+        _ => return Err(not_found()),
     };
     done.map_err(|error| reply::failure(&error))?;
+    guard.forget(&path);
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

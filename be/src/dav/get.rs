@@ -4,21 +4,25 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use directpush_common::dav::conditions::Verdict;
 use directpush_common::dav::headers;
+use directpush_common::dav::range::{self, Ranges};
 use http::{HeaderName, StatusCode, header};
 
 use super::path::{DevicePlace, Target};
 use super::reply::{self, Reply};
 use super::{Call, InMailbox, not_found};
+use crate::error::Error;
 use crate::http::body;
 use crate::mailbox::folders::ROOT;
-use crate::mailbox::items::{etag, implied_name};
+use crate::mailbox::items::{ItemName, etag, implied_name};
 use crate::mailbox::state::DeviceNumbers;
 use crate::mailbox::users::Account;
-use crate::store::BodyId;
+use crate::store::{BodyId, StoreError};
 
 /// Items that a folder's listing names.
 const LISTED_MAX: usize = 100;
+const UNTYPED: &str = "application/octet-stream";
 
 pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     match &at.target {
@@ -40,40 +44,94 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
                 .collect();
             Ok(listing(at, *folder, names))
         }
-        Target::Item { folder, name } => {
-            let boxes = &at.call.server.boxes;
-            let (_, item) = boxes
-                .item(&at.state, at.account.mailbox, *folder, name)
-                .await
-                .map_err(|error| reply::failure(&error))?;
-            let tag = etag(at.state.head.epoch, item.changed);
-            let conditions = at.call.conditions();
-            if conditions.not_modified(&tag) {
-                return Ok(reply::with(reply::empty(StatusCode::NOT_MODIFIED), header::ETAG, &tag));
-            }
-            conditions.check(Some(&tag)).map_err(|error| reply::failure(&error))?;
-            let mut reply = if at.call.parts.method == http::Method::HEAD {
-                reply::with(reply::empty(StatusCode::OK), header::CONTENT_LENGTH, &item.size.to_string())
-            } else {
-                let place = body::reserve(at.call.server, item.size).await?;
-                let bytes = boxes.store.bodies.get(BodyId(item.body)).await;
-                let bytes: Bytes = bytes.map_err(|error| reply::failure(&error.into()))?;
-                reply::body(StatusCode::OK, "application/octet-stream", body::placed(bytes, place))
-            };
-            for (name, value) in [
-                (header::CONTENT_TYPE, item.content_type.as_str()),
-                (header::ETAG, tag.as_str()),
-                (header::LAST_MODIFIED, &reply::http_date(item.modified)),
-                // Mail may hold any script: it runs nowhere.
-                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-                (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
-            ] {
-                reply = reply::with(reply, name, value);
-            }
-            Ok(reply)
-        }
+        Target::Item { .. } if at.call.path.slash => Err(not_found()),
+        Target::Item { folder, name } => item(at, *folder, name).await,
         _ => Err(not_found()),
     }
+}
+
+async fn item(at: &InMailbox<'_>, folder: u64, name: &ItemName) -> Result<Reply, Reply> {
+    let boxes = &at.call.server.boxes;
+    let member = at.member_if_there(folder, name).await?.ok_or_else(not_found)?;
+    let item = member.item;
+    let size = item.size;
+    let tag = etag(at.state.head.epoch, item.changed);
+    let modified = reply::http_date(item.modified);
+    let described = |mut reply: Reply, content_type: &str| {
+        for (name, value) in [
+            (header::CONTENT_TYPE, content_type),
+            (header::ETAG, tag.as_str()),
+            (header::LAST_MODIFIED, modified.as_str()),
+            (header::ACCEPT_RANGES, "bytes"),
+            (header::CONTENT_DISPOSITION, disposition(content_type)),
+            // Mail may hold any script: it runs nowhere.
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
+        ] {
+            reply = reply::with(reply, name, value);
+        }
+        reply
+    };
+    match at.call.conditions().read(&tag, item.modified) {
+        Verdict::NotModified => {
+            let reply = reply::with(reply::empty(StatusCode::NOT_MODIFIED), header::ETAG, &tag);
+            return Ok(reply::with(reply, header::LAST_MODIFIED, &modified));
+        }
+        Verdict::Failed => return Err(reply::failure(&Error::Precondition)),
+        Verdict::GoOn => {}
+    }
+    if at.call.parts.method == http::Method::HEAD {
+        let reply = reply::with(reply::empty(StatusCode::OK), header::CONTENT_LENGTH, &size.to_string());
+        return Ok(described(reply, &item.content_type));
+    }
+    let wanted = match (at.call.header("range"), at.call.header("if-range")) {
+        (Some(_), Some(only)) if !range::if_range_holds(only, &tag, item.modified) => Ranges::Whole,
+        (Some(wanted), _) => range::bytes(wanted, size),
+        (None, _) => Ranges::Whole,
+    };
+    let body_id = BodyId(item.body);
+    let failure = |error: StoreError| reply::failure(&error.into());
+    match wanted {
+        Ranges::Whole => {
+            let place = body::reserve(at.call.server, size).await?;
+            let bytes: Bytes = boxes.store.bodies.get(body_id).await.map_err(failure)?;
+            let reply = reply::body(StatusCode::OK, UNTYPED, body::placed(bytes, place));
+            Ok(described(reply, &item.content_type))
+        }
+        Ranges::Unsatisfiable => {
+            let reply = reply::text(StatusCode::RANGE_NOT_SATISFIABLE, "no such range");
+            Err(reply::with(reply, header::CONTENT_RANGE, &range::unsatisfied(size)))
+        }
+        Ranges::Parts(parts) => {
+            let total = parts.iter().map(|(first, last)| last - first + 1).sum();
+            let place = body::reserve(at.call.server, total).await?;
+            if let [(first, last)] = parts[..] {
+                let bytes = boxes.store.bodies.get_range(body_id, first..last + 1).await.map_err(failure)?;
+                let reply = reply::body(StatusCode::PARTIAL_CONTENT, UNTYPED, body::placed(bytes, place));
+                let reply = described(reply, &item.content_type);
+                let content_range = range::content_range((first, last), size);
+                return Ok(reply::with(reply, header::CONTENT_RANGE, &content_range));
+            }
+            let boundary = format!("{:032x}", fastrand::u128(..));
+            let mut all = Vec::new();
+            for part in parts {
+                let bytes =
+                    boxes.store.bodies.get_range(body_id, part.0..part.1 + 1).await.map_err(failure)?;
+                all.extend_from_slice(range::part_head(&boundary, &item.content_type, part, size).as_bytes());
+                all.extend_from_slice(&bytes);
+            }
+            all.extend_from_slice(range::parts_end(&boundary).as_bytes());
+            let reply = reply::body(StatusCode::PARTIAL_CONTENT, UNTYPED, body::placed(all.into(), place));
+            Ok(described(reply, &format!("multipart/byteranges; boundary={boundary}")))
+        }
+    }
+}
+
+/// A browser is to save what it could run, and may show the rest.
+fn disposition(content_type: &str) -> &'static str {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let shown = matches!(essence.as_str(), "text/plain" | "image/png" | "image/jpeg" | "image/gif");
+    if shown { "inline" } else { "attachment" }
 }
 
 /// A device's object, or what lies above it.
@@ -92,12 +150,13 @@ pub(super) async fn device(
             let Some(found) = found else { return Ok(numbered(not_found(), numbers)) };
             let tag = found.object.etag();
             let conditions = call.conditions();
-            if conditions.not_modified(&tag) {
-                let reply = reply::with(reply::empty(StatusCode::NOT_MODIFIED), header::ETAG, &tag);
-                return Ok(numbered(reply, numbers));
-            }
-            if let Err(error) = conditions.check(Some(&tag)) {
-                return Ok(numbered(reply::failure(&error), numbers));
+            match conditions.read(&tag, found.object.modified) {
+                Verdict::NotModified => {
+                    let reply = reply::with(reply::empty(StatusCode::NOT_MODIFIED), header::ETAG, &tag);
+                    return Ok(numbered(reply, numbers));
+                }
+                Verdict::Failed => return Ok(numbered(reply::failure(&Error::Precondition), numbers)),
+                Verdict::GoOn => {}
             }
             let mut reply = reply::body(StatusCode::OK, "application/octet-stream", found.bytes);
             reply = reply::with(reply, header::CONTENT_TYPE, &found.object.content_type);

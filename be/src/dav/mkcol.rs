@@ -1,11 +1,12 @@
 //! MKCOL (RFC 4918 9.3): makes a folder; its class is that of the folder it lies in.
 
+use directpush_common::dav::locks::Touch;
 use http::{StatusCode, header};
 use hyper::body::Incoming;
 
-use super::InMailbox;
 use super::path::{NAME_BYTES_MAX, Target};
 use super::reply::{self, Reply};
+use super::{InMailbox, guard};
 use crate::http::body;
 use crate::mailbox::folders::ROOT;
 use crate::mailbox::items::ItemName;
@@ -26,6 +27,9 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
     if !read.bytes.is_empty() {
         return Err(reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "MKCOL takes no body"));
     }
+    let path = guard::lock_path(at, &at.target, &at.inside).await?;
+    let guard = guard::enter(at, &[(path, Touch::Member)]).await?;
+    guard.conditions.check(None).map_err(|error| reply::failure(&error))?;
     let boxes = &at.call.server.boxes;
     let made = boxes.make_folder(at.account.mailbox, parent, name, None, at.call.device()?).await;
     let counter = made.map_err(|error| match error {

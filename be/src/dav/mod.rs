@@ -1,15 +1,16 @@
 //! WebDAV: one file per method. Here a request is let in, its place found, and its method called.
 //!
-//! RFC 4918 class 1, RFC 6578, and Exchange's SUBSCRIBE, UNSUBSCRIBE and POLL, as `docs/fe-be.md` has
-//! them. Not here yet: COPY, LOCK, UNLOCK, SEARCH, dead properties, ranges.
+//! RFC 4918 classes 1, 2 and 3, RFC 4331, RFC 6578, and Exchange's SUBSCRIBE, UNSUBSCRIBE and POLL, as
+//! `docs/fe-be.md` has them. Not here: Exchange's B-methods (BPROPFIND, BCOPY, …), answered 501.
 
 #![expect(clippy::result_large_err, reason = "an error here is an answer, made once per request")]
 
 mod delete;
 mod get;
+pub mod guard;
+mod lock;
 mod logon;
 mod mkcol;
-mod r#move;
 mod options;
 pub mod path;
 mod poll;
@@ -20,6 +21,7 @@ mod put;
 pub mod reply;
 mod report;
 mod subscribe;
+mod transfer;
 mod unsubscribe;
 
 use std::net::SocketAddr;
@@ -37,17 +39,18 @@ use hyper::body::Incoming;
 use crate::auth::{Principal, Refusal};
 use crate::http::body;
 use crate::mailbox::State;
-use crate::mailbox::condition::{Conditions, Tags};
+use crate::mailbox::condition::Conditions;
+use crate::mailbox::items::{ItemName, Member};
 use crate::mailbox::users::Account;
 use crate::server::Server;
-use path::{Path, Place, Target};
+use path::{Inside, Path, Place, Target};
 use reply::Reply;
 
 /// Methods we have, for `Allow`.
-pub(crate) const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, MOVE, PROPFIND, PROPPATCH, REPORT, \
-                                SUBSCRIBE, UNSUBSCRIBE, POLL";
+pub(crate) const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, \
+                                UNLOCK, REPORT, SUBSCRIBE, UNSUBSCRIBE, POLL";
 /// Methods that exist but that we do not have: 405 rather than 501.
-const KNOWN: [&str; 8] = ["POST", "COPY", "LOCK", "UNLOCK", "SEARCH", "PATCH", "TRACE", "NOTIFY"];
+const KNOWN: [&str; 6] = ["POST", "SEARCH", "PATCH", "TRACE", "CONNECT", "NOTIFY"];
 /// Bytes of an XML body, at most.
 const XML_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -64,7 +67,24 @@ pub(crate) struct InMailbox<'a> {
     pub(crate) call: &'a Call<'a>,
     pub(crate) account: Arc<Account>,
     pub(crate) state: Arc<State>,
+    pub(crate) inside: Inside,
     pub(crate) target: Target,
+}
+
+impl InMailbox<'_> {
+    /// A member of a folder, if it is there.
+    pub(crate) async fn member_if_there(
+        &self,
+        folder: u64,
+        name: &ItemName,
+    ) -> Result<Option<Member>, Reply> {
+        let found = self.call.server.boxes.member_if_there(&self.state, self.account.mailbox, folder, name);
+        found.await.map_err(|error| reply::failure(&error))
+    }
+
+    pub(crate) async fn there(&self, folder: u64, name: &ItemName) -> Result<bool, Reply> {
+        Ok(self.member_if_there(folder, name).await?.is_some())
+    }
 }
 
 /// What the access log wants to know beside the request line.
@@ -81,8 +101,8 @@ impl Call<'_> {
 
     /// The conditions of the request.
     pub(crate) fn conditions(&self) -> Conditions {
-        let tags = |name: header::HeaderName| self.header(name.as_str()).map(Tags::parse);
-        Conditions { if_match: tags(header::IF_MATCH), if_none_match: tags(header::IF_NONE_MATCH) }
+        let headers = directpush_common::dav::conditions::Conditions::from_headers(|name| self.header(name));
+        Conditions { headers, seen: None }
     }
 
     /// The device that a front end writes for.
@@ -196,7 +216,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
         return poll::answer(call);
     }
     let inside = match &call.path.place {
-        Place::Root | Place::Exchange => return outside(call, method),
+        Place::Root | Place::Exchange => return outside(call, method, incoming).await,
         Place::LogOn | Place::Nowhere => return Err(reply::text(StatusCode::NOT_FOUND, "nothing is here")),
         Place::Mailbox { user, inside } => match call.principal.account() {
             Some(account) if account.name == *user => inside,
@@ -212,8 +232,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
         return Err(reply::text(StatusCode::FORBIDDEN, "a front end acts for a user here"));
     };
     // What every Ping asks, without opening the mailbox: one read.
-    if let (path::Inside::Device(place), true) = (inside, matches!(method, "GET" | "HEAD" | "PUT" | "DELETE"))
-    {
+    if let (Inside::Device(place), true) = (inside, matches!(method, "GET" | "HEAD" | "PUT" | "DELETE")) {
         return match method {
             "PUT" => put::device(call, &account, place, incoming).await,
             "DELETE" => delete::device(call, &account, place).await,
@@ -223,13 +242,16 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
     let boxes = &call.server.boxes;
     let state = boxes.state(account.mailbox).await.map_err(|error| reply::failure(&error))?;
     let target = path::find(&state, inside);
-    let at = InMailbox { call, account, state, target };
+    let at = InMailbox { call, account, state, inside: inside.clone(), target };
     match method {
         "GET" | "HEAD" => get::answer(&at).await,
         "PUT" => put::answer(&at, incoming).await,
         "DELETE" => delete::answer(&at).await,
         "MKCOL" => mkcol::answer(&at, incoming).await,
-        "MOVE" => r#move::answer(&at).await,
+        "COPY" => transfer::answer(&at, transfer::Verb::Copy).await,
+        "MOVE" => transfer::answer(&at, transfer::Verb::Move).await,
+        "LOCK" => lock::answer(&at, incoming).await,
+        "UNLOCK" => lock::unlock(&at).await,
         "PROPFIND" => propfind::answer(&at, incoming).await,
         "PROPPATCH" => proppatch::answer(&at, incoming).await,
         "REPORT" => report::answer(&at, incoming).await,
@@ -239,12 +261,17 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
 }
 
 /// `/` and `/exchange/`: enough for a client that walks down the path.
-fn outside(call: &Call<'_>, method: &str) -> Result<Reply, Reply> {
+async fn outside(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<Reply, Reply> {
     match method {
         "GET" | "HEAD" => Ok(reply::text(StatusCode::OK, "directpush back end")),
-        "PROPFIND" => Ok(propfind::outside(call)),
+        "PROPFIND" => propfind::outside(call, incoming).await,
         _ => Err(reply::text(StatusCode::FORBIDDEN, "nothing can be written here")),
     }
+}
+
+/// The XML body of a request, not yet parsed; empty if there is none.
+pub(crate) async fn body_bytes(call: &Call<'_>, incoming: Incoming) -> Result<Bytes, Reply> {
+    Ok(body::read(call.server, &call.parts.headers, incoming, XML_BYTES_MAX).await?.bytes)
 }
 
 /// The XML body of a request, parsed; none if there is no body.
@@ -252,7 +279,7 @@ pub(crate) async fn xml_body(
     call: &Call<'_>,
     incoming: Incoming,
 ) -> Result<Option<directpush_common::dav::xml::Element>, Reply> {
-    let bytes: Bytes = body::read(call.server, &call.parts.headers, incoming, XML_BYTES_MAX).await?.bytes;
+    let bytes = body_bytes(call, incoming).await?;
     if bytes.is_empty() {
         return Ok(None);
     }

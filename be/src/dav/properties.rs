@@ -2,50 +2,71 @@
 
 use std::fmt::Write as _;
 
+use directpush_common::dav::fragment::PropertyName;
 use directpush_common::dav::hierarchy::Class;
+use directpush_common::dav::lock_body;
+use directpush_common::dav::properties::{Propfind, is_protected};
 use directpush_common::dav::xml::escape;
 use directpush_common::dav::{DAV, HTTPMAIL, OURS};
 use directpush_common::names::{FolderId, UserName};
 
 use super::reply::{http_date, iso_date};
 use crate::mailbox::State;
-use crate::mailbox::items::{etag, implied_name};
-use crate::mailbox::record::{Folder, Item, StateObject};
+use crate::mailbox::items::{Member, etag, implied_name};
+use crate::mailbox::kind::Kind;
+use crate::mailbox::properties::Properties;
+use crate::mailbox::quota::Quota;
+use crate::mailbox::record::{Folder, StateObject};
 
 const EXCHANGE: &str = "http://schemas.microsoft.com/exchange/";
 
 /// One property: namespace, local name, value as XML.
 pub(super) type Property = (&'static str, &'static str, String);
 
-/// What PROPFIND asks for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Asked {
-    All,
-    Names,
-    /// Namespace and local name of each.
-    These(Vec<(String, String)>),
-}
-
 fn collection(name: &str, created: i64, modified: i64) -> Vec<Property> {
     vec![
         (DAV, "displayname", escape(name)),
         (DAV, "resourcetype", "<D:collection/>".into()),
         (DAV, "iscollection", "1".into()),
+        (DAV, "isfolder", "1".into()),
+        (DAV, "ishidden", "0".into()),
         (DAV, "creationdate", iso_date(created)),
         (DAV, "getlastmodified", http_date(modified)),
-        (DAV, "supportedlock", String::new()),
-        (DAV, "lockdiscovery", String::new()),
     ]
 }
 
 /// A collection that has nothing of its own: `/`, `/exchange/`, the device tree.
 pub(super) fn bare(name: &str) -> Vec<Property> {
-    collection(name, 0, 0)
+    let mut found = collection(name, 0, 0);
+    found.extend(unlockable());
+    found
+}
+
+/// What nobody locks.
+fn unlockable() -> [Property; 2] {
+    [(DAV, "supportedlock", String::new()), (DAV, "lockdiscovery", String::new())]
+}
+
+/// What DAV clients may lock, with the locks there are.
+fn lockable(discovery: String) -> [Property; 2] {
+    [(DAV, "supportedlock", lock_body::SUPPORTED.into()), (DAV, "lockdiscovery", discovery)]
+}
+
+/// RFC 4331 3, 4: of the whole mailbox, wherever in it one asks. Nothing is said of what has no bound.
+fn quota(state: &State, quota: &Quota) -> Vec<Property> {
+    let usage = state.tree.usage();
+    let mut found = vec![(DAV, "quota-used-bytes", usage.bytes.to_string())];
+    if let Some(available) = quota.available_bytes(&usage) {
+        found.push((DAV, "quota-available-bytes", available.to_string()));
+    }
+    found
 }
 
 /// The mailbox.
-pub(super) fn mailbox(user: &UserName, state: &State) -> Vec<Property> {
+pub(super) fn mailbox(user: &UserName, state: &State, limits: &Quota, discovery: String) -> Vec<Property> {
     let mut found = collection(user.as_str(), 0, 0);
+    found.extend(lockable(discovery));
+    found.extend(quota(state, limits));
     let reports = report("dp:hierarchy");
     found.push((DAV, "supported-report-set", reports));
     found.push((OURS, "hierarchy-number", state.head.hierarchy.to_string()));
@@ -70,8 +91,17 @@ pub(super) fn mailbox(user: &UserName, state: &State) -> Vec<Property> {
 }
 
 /// A folder.
-pub(super) fn folder(user: &UserName, state: &State, counter: u64, folder: &Folder) -> Vec<Property> {
+pub(super) fn folder(
+    user: &UserName,
+    state: &State,
+    counter: u64,
+    folder: &Folder,
+    limits: &Quota,
+    discovery: String,
+) -> Vec<Property> {
     let mut found = collection(&folder.name, folder.date, folder.date);
+    found.extend(lockable(discovery));
+    found.extend(quota(state, limits));
     let id = FolderId { installation: state.head.installation, counter };
     let token = state.token(counter).map(|token| token.to_string()).unwrap_or_default();
     let subfolders = state.tree.children(counter).next().is_some();
@@ -80,7 +110,14 @@ pub(super) fn folder(user: &UserName, state: &State, counter: u64, folder: &Fold
         (DAV, "sync-token", token),
         (DAV, "supported-report-set", reports),
         (DAV, "hassubs", u8::from(subfolders).to_string()),
-        (DAV, "visiblecount", folder.count.to_string()),
+        (DAV, "visiblecount", (folder.count + folder.held.files).to_string()),
+        (DAV, "contentclass", content_class(folder.class).into()),
+        (
+            DAV,
+            "parentname",
+            super::path::folder_url(user, state, folder.parent).map(|url| escape(&url)).unwrap_or_default(),
+        ),
+        (EXCHANGE, "foldersize", folder.held.bytes.to_string()),
         (HTTPMAIL, "unreadcount", folder.unread.to_string()),
         (EXCHANGE, "permanenturl", escape(&id.permanent_url(user))),
         (EXCHANGE, "outlookfolderclass", folder_class(folder.class).into()),
@@ -91,6 +128,17 @@ pub(super) fn folder(user: &UserName, state: &State, counter: u64, folder: &Fold
 
 fn report(name: &str) -> String {
     format!("<D:supported-report><D:report><{name}/></D:report></D:supported-report>")
+}
+
+/// The content class of a folder, as Exchange's clients know it.
+fn content_class(class: Class) -> &'static str {
+    match class {
+        Class::Email => "urn:content-classes:mailfolder",
+        Class::Calendar => "urn:content-classes:calendarfolder",
+        Class::Contacts => "urn:content-classes:contactfolder",
+        Class::Tasks => "urn:content-classes:taskfolder",
+        Class::Notes => "urn:content-classes:notefolder",
+    }
 }
 
 fn folder_class(class: Class) -> &'static str {
@@ -104,26 +152,57 @@ fn folder_class(class: Class) -> &'static str {
 }
 
 /// An item.
-pub(super) fn item(user: &UserName, state: &State, folder: u64, id: u64, item: &Item) -> Vec<Property> {
+pub(super) fn item(
+    user: &UserName,
+    state: &State,
+    folder: u64,
+    member: &Member,
+    discovery: String,
+) -> Vec<Property> {
+    let (id, item) = (member.id, &member.item);
     let installation = state.head.installation;
+    let parent = super::path::folder_url(user, state, folder).unwrap_or_default();
     let name = item.name.clone().unwrap_or_else(|| implied_name(installation, id));
     let number = directpush_common::names::ItemId(directpush_common::numbers::Number(id));
     let url = FolderId { installation, counter: folder }.item_url(user, number);
-    vec![
+    let mut found = vec![
         (DAV, "displayname", escape(&name)),
         (DAV, "resourcetype", String::new()),
         (DAV, "iscollection", "0".into()),
+        (DAV, "isfolder", "0".into()),
+        (DAV, "ishidden", "0".into()),
+        (DAV, "isreadonly", "0".into()),
+        (DAV, "isstructureddocument", "0".into()),
+        (DAV, "parentname", escape(&parent)),
         (DAV, "creationdate", iso_date(item.date)),
         (DAV, "getlastmodified", http_date(item.modified)),
         (DAV, "getcontentlength", item.size.to_string()),
         (DAV, "getcontenttype", escape(&item.content_type)),
         (DAV, "getetag", escape(&etag(state.head.epoch, item.changed))),
-        (DAV, "supportedlock", String::new()),
-        (DAV, "lockdiscovery", String::new()),
-        (HTTPMAIL, "read", u8::from(item.read).to_string()),
-        (HTTPMAIL, "datereceived", iso_date(item.date)),
         (EXCHANGE, "permanenturl", escape(&url)),
-    ]
+    ];
+    found.extend(lockable(discovery));
+    if !member.file {
+        found.push((HTTPMAIL, "read", u8::from(item.read).to_string()));
+        found.push((HTTPMAIL, "datereceived", iso_date(item.date)));
+    }
+    if let Some((content_class, message_class)) = item_classes(item.kind) {
+        found.push((DAV, "contentclass", content_class.into()));
+        found.push((EXCHANGE, "outlookmessageclass", message_class.into()));
+    }
+    found
+}
+
+/// Content class and message class of an item, as Exchange's clients know them.
+fn item_classes(kind: Kind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        Kind::Message => Some(("urn:content-classes:message", "IPM.Note")),
+        Kind::Event => Some(("urn:content-classes:appointment", "IPM.Appointment")),
+        Kind::Task => Some(("urn:content-classes:task", "IPM.Task")),
+        Kind::Contact => Some(("urn:content-classes:person", "IPM.Contact")),
+        Kind::Note => Some(("urn:content-classes:note", "IPM.StickyNote")),
+        Kind::Other => None,
+    }
 }
 
 /// A device's state object.
@@ -162,35 +241,95 @@ fn prefix(ns: &str) -> &'static str {
     }
 }
 
-/// Properties that `allprop` leaves out: those that only make sense when asked for (RFC 6578 4, RFC 3253 3.1.5).
-fn only_when_asked(property: &Property) -> bool {
-    matches!(property.1, "sync-token" | "supported-report-set")
+/// Properties that `allprop` leaves out: those that only make sense when asked for (RFC 6578 4, RFC 3253 3.1.5,
+/// RFC 4331 2).
+fn only_when_asked(name: &str) -> bool {
+    matches!(name, "sync-token" | "supported-report-set" | "quota-used-bytes" | "quota-available-bytes")
+}
+
+/// Whether a property beyond `DAV:` is ours to say, so that no PROPPATCH sets it.
+pub(super) fn is_computed(name: &PropertyName) -> bool {
+    match name.ns.as_str() {
+        OURS => true,
+        EXCHANGE => matches!(name.name.as_str(), "permanenturl" | "outlookfolderclass" | "foldersize"),
+        HTTPMAIL => matches!(
+            name.name.as_str(),
+            "unreadcount"
+                | "datereceived"
+                | "inbox"
+                | "drafts"
+                | "deleteditems"
+                | "sentitems"
+                | "outbox"
+                | "tasks"
+                | "calendar"
+                | "contacts"
+                | "notes"
+                | "msgfolderroot"
+        ),
+        DAV => matches!(name.name.as_str(), "displayname" | "getcontenttype"),
+        _ => false,
+    }
+}
+
+/// Whether this question may be about dead properties at all.
+pub(super) fn wants_dead(asked: &Propfind) -> bool {
+    match asked {
+        Propfind::All { .. } | Propfind::Names => true,
+        Propfind::These(names) => names.iter().any(|name| !is_protected(name) && !is_computed(name)),
+    }
 }
 
 /// One `D:response`. `brief` leaves out what was not found (`Brief: t`).
-pub(super) fn response(out: &mut String, href: &str, found: &[Property], asked: &Asked, brief: bool) {
+pub(super) fn response(
+    out: &mut String,
+    href: &str,
+    found: &[Property],
+    dead: &Properties,
+    asked: &Propfind,
+    brief: bool,
+) {
     let _ = write!(out, "<D:response><D:href>{}</D:href><D:propstat><D:prop>", escape(href));
     let mut missing = String::new();
+    let live = |out: &mut String, (ns, name, value): &Property| {
+        let prefix = prefix(ns);
+        let _ = match value.as_str() {
+            "" => write!(out, "<{prefix}:{name}/>"),
+            value => write!(out, "<{prefix}:{name}>{value}</{prefix}:{name}>"),
+        };
+    };
+    let mut one = |out: &mut String, name: &PropertyName| {
+        if let Some(property) = found.iter().find(|(n, l, _)| *n == name.ns && *l == name.name) {
+            live(out, property);
+        } else if let Some(property) = dead.0.iter().find(|property| property.name == *name) {
+            out.push_str(&property.xml);
+        } else {
+            let _ = write!(missing, "{name}");
+        }
+    };
     match asked {
-        Asked::All => {
-            for (ns, name, value) in found.iter().filter(|property| !only_when_asked(property)) {
-                let prefix = prefix(ns);
-                let _ = write!(out, "<{prefix}:{name}>{value}</{prefix}:{name}>");
+        Propfind::All { include } => {
+            for property in found.iter().filter(|(_, name, _)| !only_when_asked(name)) {
+                live(out, property);
+            }
+            for property in &dead.0 {
+                out.push_str(&property.xml);
+            }
+            for name in include.iter().filter(|name| name.ns != DAV || only_when_asked(&name.name)) {
+                one(out, name);
             }
         }
-        Asked::Names => {
+        Propfind::Names => {
             for (ns, name, _) in found {
                 let _ = write!(out, "<{}:{name}/>", prefix(ns));
             }
+            for property in &dead.0 {
+                let _ = write!(out, "{}", property.name);
+            }
         }
-        Asked::These(names) => {
-            for (ns, name) in names {
-                if let Some((known, local, value)) = found.iter().find(|(n, l, _)| n == ns && l == name) {
-                    let prefix = prefix(known);
-                    let _ = write!(out, "<{prefix}:{local}>{value}</{prefix}:{local}>");
-                } else {
-                    missing.push_str(&empty_element(ns, name));
-                }
+        Propfind::These(names) => {
+            for name in names {
+                one(out, name);
             }
         }
     }
@@ -204,16 +343,6 @@ pub(super) fn response(out: &mut String, href: &str, found: &[Property], asked: 
     out.push_str("</D:response>");
 }
 
-/// `<name xmlns="ns"/>` of a property we know nothing about.
-pub(super) fn empty_element(ns: &str, name: &str) -> String {
-    // The name was read by an XML parser; what it let through is still checked before it is echoed.
-    let ok = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '·'));
-    if !ok || name.starts_with(|c: char| !c.is_alphabetic() && c != '_') {
-        return String::new();
-    }
-    format!("<{name} xmlns=\"{}\"/>", escape(ns))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,14 +351,17 @@ mod tests {
     fn unknown_properties_are_named_under_404() {
         let mut out = String::new();
         open(&mut out);
-        let asked = Asked::These(vec![
-            (DAV.into(), "displayname".into()),
-            ("urn:x".into(), "odd".into()),
-            ("urn:x".into(), "a b><".into()),
-        ]);
-        response(&mut out, "/exchange/a/", &bare("a & b"), &asked, false);
+        let names = [(DAV, "displayname"), ("urn:x", "odd"), ("urn:x", "dead")];
+        let asked = Propfind::These(names.map(|(ns, name)| PropertyName::new(ns, name)).into());
+        let dead = crate::mailbox::properties::Property {
+            name: PropertyName::new("urn:x", "dead"),
+            xml: "<dead xmlns=\"urn:x\">parrot</dead>".into(),
+        };
+        let dead = Properties(vec![dead]);
+        response(&mut out, "/exchange/a/", &bare("a & b"), &dead, &asked, false);
         out.push_str(CLOSE);
         assert!(out.contains("<D:displayname>a &amp; b</D:displayname>"));
+        assert!(out.contains("parrot"));
         assert!(out.contains("<odd xmlns=\"urn:x\"/></D:prop><D:status>HTTP/1.1 404 Not Found"));
         assert!(directpush_common::dav::xml::parse(out.as_bytes()).is_ok(), "{out}");
     }

@@ -1,74 +1,49 @@
 //! PROPFIND (RFC 4918 9.1), Depth 0 and 1. Infinity is refused: one request would walk the mailbox.
 
-use directpush_common::dav::DAV;
-use directpush_common::dav::xml::{Element, escape};
-use directpush_common::names::encode_segment;
-use http::StatusCode;
+use directpush_common::dav::locks::LockPath;
+use directpush_common::dav::multistatus::Condition;
+use directpush_common::dav::properties::Propfind;
+use directpush_common::dav::request::{Depth, brief};
+use directpush_common::dav::xml::escape;
+use directpush_common::names::{decode_segment, encode_segment};
 use hyper::body::Incoming;
 
 use super::get::numbered;
 use super::path::{DevicePlace, Place, Target, folder_url};
-use super::properties::{self, Asked};
+use super::properties;
 use super::reply::{self, Reply};
-use super::{Call, InMailbox, not_found, xml_body};
+use super::{Call, InMailbox, body_bytes, not_found};
 use crate::mailbox::folders::ROOT;
-use crate::mailbox::items::implied_name;
+use crate::mailbox::items::{Member, implied_name};
+use crate::mailbox::properties::Properties;
+use crate::mailbox::quota::Quota;
 
-/// Properties one request may ask for.
-const PROPERTIES_MAX: usize = 200;
 /// Items read at a time, and listed in all; RFC 6578 is for folders that hold more.
 const PAGE: usize = 500;
 const LISTED_MAX: usize = 20_000;
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Depth {
-    Zero,
-    One,
-    /// Exchange's `1,noroot`: the members only.
-    Members,
-}
+/// Bytes of an answer from which on no more is listed.
+const LISTED_BYTES_MAX: usize = 16 << 20;
 
 fn depth(call: &Call<'_>) -> Result<Depth, Reply> {
-    match call.header("depth").map(str::trim) {
-        Some("0") => Ok(Depth::Zero),
-        Some("1") => Ok(Depth::One),
-        Some(text) if text.replace(' ', "").eq_ignore_ascii_case("1,noroot") => Ok(Depth::Members),
-        // None means infinity (RFC 4918 9.1).
-        None | Some("infinity") => Err(reply::precondition(StatusCode::FORBIDDEN, "propfind-finite-depth")),
-        Some(_) => Err(reply::text(StatusCode::BAD_REQUEST, "Depth cannot be read")),
+    // None means infinity (RFC 4918 9.1).
+    let depth = Depth::parse(call.header("depth"), Depth::Infinity).map_err(reply::bad)?;
+    if depth.is_infinite() {
+        return Err(reply::condition(Condition::PropfindFiniteDepth, []));
     }
-}
-
-fn asked(body: Option<&Element>) -> Result<Asked, Reply> {
-    let bad = |line: &str| Err(reply::text(StatusCode::BAD_REQUEST, line));
-    let Some(root) = body else { return Ok(Asked::All) };
-    if !root.is(DAV, "propfind") {
-        return bad("the body is no propfind");
-    }
-    if root.child(DAV, "propname").is_some() {
-        return Ok(Asked::Names);
-    }
-    let Some(prop) = root.child(DAV, "prop") else {
-        return if root.child(DAV, "allprop").is_some() {
-            Ok(Asked::All)
-        } else {
-            bad("nothing is asked for")
-        };
-    };
-    if prop.children.len() > PROPERTIES_MAX {
-        return bad("too many properties");
-    }
-    Ok(Asked::These(prop.children.iter().map(|child| (child.ns.clone(), child.name.clone())).collect()))
+    Ok(depth)
 }
 
 /// `/` and `/exchange/`: whoever asks sees the own mailbox below.
-pub(super) fn outside(call: &Call<'_>) -> Reply {
-    let depth = match depth(call) {
-        Ok(depth) => depth,
-        Err(reply) => return reply,
-    };
+pub(super) async fn outside(call: &Call<'_>, incoming: Incoming) -> Result<Reply, Reply> {
+    let depth = depth(call)?;
+    let asked = Propfind::parse(&body_bytes(call, incoming).await?).map_err(reply::bad)?;
+    let brief = brief(call.header("brief"));
     let mut out = String::new();
     properties::open(&mut out);
+    let mut tell = |href: &str, name: &str| {
+        let none = Properties::default();
+        properties::response(&mut out, href, &properties::bare(name), &none, &asked, brief);
+    };
     let root = call.path.place == Place::Root;
     let own = call.principal.account().map(|account| (account.name.mailbox_url(), account.name.to_string()));
     let (href, name, below) = if root {
@@ -76,51 +51,57 @@ pub(super) fn outside(call: &Call<'_>) -> Reply {
     } else {
         ("/exchange/", "exchange", own)
     };
-    if depth != Depth::Members {
-        properties::response(&mut out, href, &properties::bare(name), &Asked::All, false);
+    if depth.root() {
+        tell(href, name);
     }
-    if let (Some((href, name)), true) = (below, depth != Depth::Zero) {
-        properties::response(&mut out, &href, &properties::bare(&name), &Asked::All, false);
+    if let (Some((href, name)), true) = (below, depth.members()) {
+        tell(&href, &name);
     }
     out.push_str(properties::CLOSE);
-    reply::multi_status(out)
+    Ok(reply::multi_status(out))
+}
+
+/// A PROPFIND in a mailbox, while its answer is written.
+struct Listing<'a> {
+    at: &'a InMailbox<'a>,
+    asked: Propfind,
+    brief: bool,
+    quota: Quota,
+    out: String,
 }
 
 pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
     let call = at.call;
     let depth = depth(call)?;
-    let asked = asked(xml_body(call, incoming).await?.as_ref())?;
-    let brief = call.header("brief").is_some_and(|value| value.trim().eq_ignore_ascii_case("t"));
-    let user = &at.account.name;
-    let mut out = String::new();
-    properties::open(&mut out);
-    let mut tell = |href: &str, found: &[properties::Property]| {
-        properties::response(&mut out, href, found, &asked, brief);
-    };
+    let asked = Propfind::parse(&body_bytes(call, incoming).await?).map_err(reply::bad)?;
+    let brief = brief(call.header("brief"));
+    if let Target::Device(place) = &at.target {
+        return device(at, place, depth, &asked, brief).await;
+    }
+    let quota = at.state.quota(&call.server.boxes);
+    let mut listing = Listing { at, asked, brief, quota, out: String::new() };
+    properties::open(&mut listing.out);
     match &at.target {
         Target::Mailbox => {
-            if depth != Depth::Members {
-                tell(&user.mailbox_url(), &properties::mailbox(user, &at.state));
+            if depth.root() {
+                let href = at.account.name.mailbox_url();
+                let found =
+                    properties::mailbox(&at.account.name, &at.state, &listing.quota, listing.locks(&href));
+                listing.tell(&href, &found, &Properties::default());
             }
-            if depth != Depth::Zero {
-                subfolders(at, ROOT, &mut tell);
+            if depth.members() {
+                listing.subfolders(ROOT).await?;
             }
         }
         Target::Folder(folder) => {
-            let folder = *folder;
-            if depth != Depth::Members
-                && let Some(record) = at.state.tree.folder(folder)
-            {
-                // A permanent URL is answered with the friendly one: that is how it is resolved.
-                let href = folder_url(user, &at.state, folder).unwrap_or_default();
-                tell(&href, &properties::folder(user, &at.state, folder, record));
+            if depth.root() {
+                listing.folder(*folder).await?;
             }
-            if depth != Depth::Zero {
-                subfolders(at, folder, &mut tell);
-                let cut = items(at, folder, &mut tell).await?;
-                if cut {
-                    let href = folder_url(user, &at.state, folder).unwrap_or_default();
-                    out.push_str(&format!(
+            if depth.members() {
+                listing.subfolders(*folder).await?;
+                if listing.members(*folder).await? {
+                    let href = folder_url(&at.account.name, &at.state, *folder).unwrap_or_default();
+                    listing.out.push_str(&format!(
                         "<D:response><D:href>{}</D:href><D:status>HTTP/1.1 507 Insufficient Storage</D:status>\
                          <D:error><D:number-of-matches-within-limits/></D:error></D:response>",
                         escape(&href)
@@ -128,54 +109,105 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
                 }
             }
         }
+        Target::Item { .. } if call.path.slash => return Err(not_found()),
         Target::Item { folder, name } => {
-            let boxes = &call.server.boxes;
-            let (id, item) = boxes
-                .item(&at.state, at.account.mailbox, *folder, name)
-                .await
-                .map_err(|error| reply::failure(&error))?;
-            tell(call.href(), &properties::item(user, &at.state, *folder, id, &item));
+            let member = at.member_if_there(*folder, name).await?.ok_or_else(not_found)?;
+            listing.page(*folder, vec![member], Some(call.href())).await?;
         }
-        Target::FlatTop => tell(call.href(), &properties::bare("-FlatUrlSpace-")),
-        Target::Device(place) => return device(at, place, depth, &asked, brief).await,
-        Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
+        Target::FlatTop => {
+            listing.tell(call.href(), &properties::bare("-FlatUrlSpace-"), &Properties::default());
+        }
+        Target::Device(_) | Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
     }
-    out.push_str(properties::CLOSE);
-    Ok(reply::multi_status(out))
+    listing.out.push_str(properties::CLOSE);
+    Ok(reply::multi_status(listing.out))
 }
 
-fn subfolders(at: &InMailbox<'_>, parent: u64, tell: &mut impl FnMut(&str, &[properties::Property])) {
-    for (counter, folder) in at.state.tree.children(parent) {
-        if let Some(href) = folder_url(&at.account.name, &at.state, counter) {
-            tell(&href, &properties::folder(&at.account.name, &at.state, counter, folder));
-        }
+impl Listing<'_> {
+    fn tell(&mut self, href: &str, found: &[properties::Property], dead: &Properties) {
+        properties::response(&mut self.out, href, found, dead, &self.asked, self.brief);
     }
-}
 
-/// Lists a folder's items; says whether there are more than are listed.
-async fn items(
-    at: &InMailbox<'_>,
-    folder: u64,
-    tell: &mut impl FnMut(&str, &[properties::Property]),
-) -> Result<bool, Reply> {
-    let boxes = &at.call.server.boxes;
-    let base = folder_url(&at.account.name, &at.state, folder).unwrap_or_default();
-    let (mut after, mut listed) = (0, 0);
-    loop {
-        let page = boxes
-            .oldest(at.account.mailbox, folder, after, PAGE)
-            .await
-            .map_err(|error| reply::failure(&error))?;
-        for (id, item) in &page {
-            let name = item.name.clone().unwrap_or_else(|| implied_name(at.state.head.installation, *id));
-            let found = properties::item(&at.account.name, &at.state, folder, *id, item);
-            tell(&format!("{base}{}", encode_segment(&name)), &found);
+    /// The locks on what has this friendly URL.
+    fn locks(&self, href: &str) -> String {
+        let inside = href.get(self.at.account.name.mailbox_url().len()..).unwrap_or_default();
+        let segments = inside.split('/').filter(|segment| !segment.is_empty());
+        let names = segments.map(|segment| decode_segment(segment).unwrap_or_default());
+        self.at.call.server.locks.discovery(self.at.account.mailbox, &LockPath::new(names))
+    }
+
+    async fn folder(&mut self, counter: u64) -> Result<(), Reply> {
+        let at = self.at;
+        // A permanent URL is answered with the friendly one: that is how it is resolved.
+        let (Some(record), Some(href)) =
+            (at.state.tree.folder(counter), folder_url(&at.account.name, &at.state, counter))
+        else {
+            return Ok(());
+        };
+        let bytes = if properties::wants_dead(&self.asked) { record.held.own_property_bytes } else { 0 };
+        let dead = at.call.server.boxes.properties(at.account.mailbox, counter, 0, bytes).await;
+        let dead = dead.map_err(|error| reply::failure(&error))?;
+        let locks = self.locks(&href);
+        let found = properties::folder(&at.account.name, &at.state, counter, record, &self.quota, locks);
+        self.tell(&href, &found, &dead);
+        Ok(())
+    }
+
+    async fn subfolders(&mut self, parent: u64) -> Result<(), Reply> {
+        let children: Vec<u64> = self.at.state.tree.children(parent).map(|(counter, _)| counter).collect();
+        for counter in children {
+            self.folder(counter).await?;
         }
-        listed += page.len();
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE && listed < LISTED_MAX => after = *last,
-            _ => return Ok(page.len() == PAGE),
+        Ok(())
+    }
+
+    /// Lists a folder's members; says whether there are more than are listed.
+    async fn members(&mut self, folder: u64) -> Result<bool, Reply> {
+        let at = self.at;
+        let mut listed = 0;
+        for file in [false, true] {
+            let mut after = 0;
+            loop {
+                let page = at
+                    .call
+                    .server
+                    .boxes
+                    .members_after(at.account.mailbox, folder, file, after, PAGE)
+                    .await
+                    .map_err(|error| reply::failure(&error))?;
+                let (count, last) = (page.len(), page.last().map(|member| member.id));
+                self.page(folder, page, None).await?;
+                listed += count;
+                match last {
+                    Some(_) if listed >= LISTED_MAX || self.out.len() >= LISTED_BYTES_MAX => return Ok(true),
+                    Some(last) if count == PAGE => after = last,
+                    _ => break,
+                }
+            }
         }
+        Ok(false)
+    }
+
+    /// Tells of some members, under their friendly URLs or under the one that was asked for.
+    async fn page(&mut self, folder: u64, page: Vec<Member>, href: Option<&str>) -> Result<(), Reply> {
+        let at = self.at;
+        let base = folder_url(&at.account.name, &at.state, folder).unwrap_or_default();
+        let dead = if properties::wants_dead(&self.asked) {
+            let dead = at.call.server.boxes.properties_of(at.account.mailbox, folder, &page).await;
+            dead.map_err(|error| reply::failure(&error))?
+        } else {
+            Vec::new()
+        };
+        let mut dead = dead.into_iter();
+        for member in &page {
+            let installation = at.state.head.installation;
+            let name = member.item.name.clone().unwrap_or_else(|| implied_name(installation, member.id));
+            let friendly = format!("{base}{}", encode_segment(&name));
+            let locks = self.locks(&friendly);
+            let found = properties::item(&at.account.name, &at.state, folder, member, locks);
+            self.tell(href.unwrap_or(&friendly), &found, &dead.next().unwrap_or_default());
+        }
+        Ok(())
     }
 }
 
@@ -184,7 +216,7 @@ async fn device(
     at: &InMailbox<'_>,
     place: &DevicePlace,
     depth: Depth,
-    asked: &Asked,
+    asked: &Propfind,
     brief: bool,
 ) -> Result<Reply, Reply> {
     let boxes = &at.call.server.boxes;
@@ -193,7 +225,7 @@ async fn device(
     let mut out = String::new();
     properties::open(&mut out);
     let mut tell = |href: &str, found: &[properties::Property]| {
-        properties::response(&mut out, href, found, asked, brief);
+        properties::response(&mut out, href, found, &Properties::default(), asked, brief);
     };
     let href = at.call.href().trim_end_matches('/').to_owned() + "/";
     let (own, below): (_, Vec<_>) = match place {
@@ -226,10 +258,10 @@ async fn device(
             if objects.is_empty() {
                 return Ok(numbered(not_found(), found));
             }
-            if depth != Depth::Members {
+            if depth.root() {
                 tell(&href, &properties::bare(device.device_id()));
             }
-            if depth != Depth::Zero {
+            if depth.members() {
                 for (name, object) in &objects {
                     let href = format!("{href}{}", encode_segment(name));
                     tell(&href, &properties::state_object(name, object));
@@ -246,10 +278,10 @@ async fn device(
             return Ok(numbered(reply::multi_status(out), found));
         }
     };
-    if depth != Depth::Members {
+    if depth.root() {
         tell(&href, &properties::bare(&own));
     }
-    if depth != Depth::Zero {
+    if depth.members() {
         for name in below {
             tell(&format!("{href}{}/", encode_segment(&name)), &properties::bare(&name));
         }

@@ -1,80 +1,122 @@
-//! PROPPATCH (RFC 4918 9.2): the read flag, `read` of `urn:schemas:httpmail:`. Whole or not at all.
+//! PROPPATCH (RFC 4918 9.2): dead properties, and the read flag `read` of `urn:schemas:httpmail:`. Whole or
+//! not at all.
 
-use directpush_common::dav::xml::escape;
-use directpush_common::dav::{DAV, HTTPMAIL};
+use directpush_common::dav::HTTPMAIL;
+use directpush_common::dav::fragment::PropertyName;
+use directpush_common::dav::locks::Touch;
+use directpush_common::dav::multistatus::{Condition, Multistatus};
+use directpush_common::dav::properties::{Instruction, is_protected, parse_update};
 use http::{StatusCode, header};
 use hyper::body::Incoming;
 
 use super::path::Target;
-use super::properties::{CLOSE, empty_element, open};
 use super::reply::{self, Reply};
-use super::{InMailbox, not_found, xml_body};
+use super::{InMailbox, body_bytes, guard, not_found, properties};
+use crate::error::Error;
+use crate::mailbox::properties::Patch;
 
 pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
-    let body = xml_body(at.call, incoming).await?;
-    let root = body.filter(|root| root.is(DAV, "propertyupdate"));
-    let root = root.ok_or_else(|| reply::text(StatusCode::BAD_REQUEST, "the body is no propertyupdate"))?;
-    let mut read = None;
-    let mut names = Vec::new();
-    let mut refused = Vec::new();
-    for instruction in &root.children {
-        let set = instruction.is(DAV, "set");
-        if !set && !instruction.is(DAV, "remove") {
-            continue;
-        }
-        for property in instruction.children_named(DAV, "prop").flat_map(|prop| &prop.children) {
-            let flag = match property.text.trim() {
-                "1" | "true" => Some(true),
-                "0" | "false" => Some(false),
-                _ => None,
-            };
-            let name = (property.ns.clone(), property.name.clone());
-            if set && property.is(HTTPMAIL, "read") && flag.is_some() {
-                read = flag;
-                names.push(name);
-            } else {
-                refused.push(name);
-            }
+    let body = body_bytes(at.call, incoming).await?;
+    let steps = parse_update(&body).map_err(reply::bad)?;
+    let mut names: Vec<PropertyName> = Vec::new();
+    for step in &steps {
+        if !names.contains(step.name()) {
+            names.push(step.name().clone());
         }
     }
-    let (folder, name) = match &at.target {
-        Target::Item { folder, name } => (*folder, name.clone()),
-        Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
-        _ => {
-            refused.append(&mut names);
-            return Ok(reply::multi_status(statuses(at.call.href(), &[], &refused)));
+    let mut patch = Patch::default();
+    let mut refused = Vec::new();
+    let is_member = matches!(at.target, Target::Item { .. });
+    for step in steps {
+        if step.name().is(HTTPMAIL, "read") {
+            match read_flag(&step).filter(|_| is_member) {
+                Some(read) => patch.read = Some(read),
+                None => refused.push(step.name().clone()),
+            }
+        } else if is_protected(step.name()) || properties::is_computed(step.name()) {
+            refused.push(step.name().clone());
+        } else {
+            patch.steps.push(step);
         }
-    };
+    }
+    let href = at.call.href();
+    match &at.target {
+        Target::Item { .. } | Target::Folder(_) => {}
+        Target::Mailbox | Target::FlatTop | Target::Device(_) => {
+            return Ok(reply::multi_status(statuses(href, &[], &names, None)));
+        }
+        Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
+    }
+    let path = guard::lock_path(at, &at.target, &at.inside).await?;
+    let guard = guard::enter(at, &[(path, Touch::Resource)]).await?;
     let boxes = &at.call.server.boxes;
     let mailbox = at.account.mailbox;
-    let Some(read) = read.filter(|_| refused.is_empty()) else {
+    if !refused.is_empty() {
         // It must exist for its properties to be refused.
-        boxes.item(&at.state, mailbox, folder, &name).await.map_err(|error| reply::failure(&error))?;
-        return Ok(reply::multi_status(statuses(at.call.href(), &names, &refused)));
+        if let Target::Item { folder, name } = &at.target {
+            at.member_if_there(*folder, name).await?.ok_or_else(not_found)?;
+        }
+        names.retain(|name| !refused.contains(name));
+        let protected = Some(Condition::CannotModifyProtectedProperty);
+        return Ok(reply::multi_status(statuses(href, &names, &refused, protected)));
+    }
+    let done = match &at.target {
+        Target::Item { folder, name } => {
+            let (maker, conditions) = (at.call.maker()?, guard.conditions.clone());
+            let patched = boxes.patch_member(mailbox, *folder, name.clone(), patch, maker, conditions).await;
+            patched.map(|written| Some(written.etag()))
+        }
+        Target::Folder(folder) => {
+            guard.check_folder()?;
+            boxes.patch_folder(mailbox, *folder, patch.steps).await.map(|()| None)
+        }
+        _ => return Err(not_found()),
     };
-    let written = boxes
-        .set_read(mailbox, folder, name, read, at.call.maker()?, at.call.conditions())
-        .await
-        .map_err(|error| reply::failure(&error))?;
-    let xml = statuses(at.call.href(), &names, &[]);
-    Ok(reply::with(reply::multi_status(xml), header::ETAG, &written.etag()))
+    match done {
+        Ok(tag) => {
+            let mut out = Multistatus::default();
+            out.properties(href, &[(200, listed(&names), None)]);
+            let reply = reply::multi_status(out.finish());
+            Ok(match tag {
+                Some(tag) => reply::with(reply, header::ETAG, &tag),
+                None => reply,
+            })
+        }
+        // RFC 4331 6: told for the property, inside the 207.
+        Err(Error::Quota(_) | Error::OverBound(_)) => {
+            let mut out = Multistatus::default();
+            out.properties(href, &[(507, listed(&names), Some(Condition::QuotaNotExceeded))]);
+            Ok(reply::multi_status(out.finish()))
+        }
+        Err(error) => Err(reply::failure(&error)),
+    }
+}
+
+/// The read flag as a step sets it; none: not what the flag can be.
+fn read_flag(step: &Instruction) -> Option<bool> {
+    match step {
+        Instruction::Set(fragment) => match fragment.text.trim() {
+            "1" | "true" => Some(true),
+            "0" | "false" => Some(false),
+            _ => None,
+        },
+        Instruction::Remove(_) => None,
+    }
+}
+
+fn listed(names: &[PropertyName]) -> String {
+    names.iter().map(ToString::to_string).collect()
 }
 
 /// If anything is refused, the rest fails for that reason (RFC 4918 9.2.1).
-fn statuses(href: &str, names: &[(String, String)], refused: &[(String, String)]) -> String {
-    let mut out = String::new();
-    open(&mut out);
-    out.push_str(&format!("<D:response><D:href>{}</D:href>", escape(href)));
-    let done = if refused.is_empty() { "200 OK" } else { "424 Failed Dependency" };
-    for (names, status) in [(names, done), (refused, "403 Forbidden")] {
-        if !names.is_empty() {
-            let props: String = names.iter().map(|(ns, name)| empty_element(ns, name)).collect();
-            out.push_str(&format!(
-                "<D:propstat><D:prop>{props}</D:prop><D:status>HTTP/1.1 {status}</D:status></D:propstat>"
-            ));
-        }
-    }
-    out.push_str("</D:response>");
-    out.push_str(CLOSE);
-    out
+fn statuses(
+    href: &str,
+    names: &[PropertyName],
+    refused: &[PropertyName],
+    condition: Option<Condition>,
+) -> String {
+    let mut out = Multistatus::default();
+    let status = StatusCode::FAILED_DEPENDENCY.as_u16();
+    out.properties(href, &[(status, listed(names), None), (403, listed(refused), condition)]);
+    out.finish()
 }

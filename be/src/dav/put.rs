@@ -1,4 +1,5 @@
-//! PUT: an item into a folder, or a device's state object.
+//! PUT: anything into a folder, or a device's state object. What is an item of the folder's class is one,
+//! and wakes phones; anything else is just kept.
 //!
 //! The body is durable before the commit that names it. If the commit is not made, the body has no
 //! use and is collected.
@@ -6,18 +7,20 @@
 use std::sync::Arc;
 
 use directpush_common::dav::hierarchy::Class;
+use directpush_common::dav::locks::Touch;
 use http::{StatusCode, header};
 use hyper::body::Incoming;
 
 use super::get::numbered;
 use super::path::{DevicePlace, Target};
 use super::reply::{self, Reply};
-use super::{Call, InMailbox};
+use super::{Call, InMailbox, guard};
 use crate::auth::Principal;
 use crate::error::Error;
 use crate::http::body;
-use crate::mailbox::items::NewItem;
-use crate::mailbox::now_secs;
+use crate::mailbox::items::{Content, ItemName};
+use crate::mailbox::kind::{self, Kind};
+use crate::mailbox::quota::Exceeded;
 use crate::mailbox::state::{OBJECT_NAME_MAX, STATE_BYTES_MAX};
 use crate::mailbox::users::Account;
 
@@ -41,39 +44,50 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
     let limit = call.server.config.limits.mail_bytes_max;
     let read = body::read(call.server, &call.parts.headers, incoming, limit).await?;
     let boxes = &call.server.boxes;
-    let class = at.state.tree.folder(folder).map_or(Class::Email, |folder| folder.class);
     let size = read.bytes.len() as u64;
-    let stored = boxes.store.bodies.put(read.bytes).await.map_err(|error| reply::failure(&error.into()))?;
-    let new = NewItem {
-        body: stored,
-        size,
-        content_type: content_type(call, class),
-        date: now_secs(),
-        read: false,
+    let said = call.header(header::CONTENT_TYPE.as_str());
+    let (kind, content_type) = match &call.principal {
+        // A front end knows what it writes: an item of the folder.
+        Principal::FrontEnd { .. } => {
+            let class = at.state.tree.folder(folder).map_or(Class::Email, |folder| folder.class);
+            (Kind::of_class(class), content_type(said, class))
+        }
+        Principal::User(_) => {
+            let shown = match &name {
+                ItemName::Name(name) => name.as_str(),
+                ItemName::Id(_) => "",
+            };
+            kind::classify(shown, said, &read.bytes)
+        }
     };
-    let put = boxes.put_item(at.account.mailbox, folder, name, new, maker, call.conditions()).await;
-    let written = put.map_err(|error| {
-        boxes.body_dropped(stored);
-        refused(&error)
-    })?;
+    let room = at.state.quota(boxes).available_bytes(&at.state.tree.usage());
+    if room.is_some_and(|room| size > room) && !at.there(folder, &name).await? {
+        // Before the disk is bothered; the commit decides.
+        return Err(reply::failure(&Error::Quota(Exceeded::Bytes)));
+    }
+    let stored = boxes.store.bodies.put(read.bytes).await.map_err(|error| reply::failure(&error.into()))?;
+    let put = async {
+        let touch = if at.there(folder, &name).await? { Touch::Resource } else { Touch::Member };
+        let path = guard::lock_path(at, &at.target, &at.inside).await?;
+        let guard = guard::enter(at, &[(path, touch)]).await?;
+        let content = Content { body: stored, size, content_type, kind };
+        let conditions = guard.conditions.clone();
+        let put = boxes.put(at.account.mailbox, folder, name, content, maker, conditions).await;
+        put.map_err(|error| reply::failure(&error))
+    };
+    let written = put.await.inspect_err(|_| boxes.body_dropped(stored))?;
     let status = if written.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     Ok(reply::with(reply::empty(status), header::ETAG, &written.etag()))
 }
 
-/// A PUT to a permanent URL of an item that is gone makes nothing: ids are given out here.
-fn refused(error: &Error) -> Reply {
-    reply::failure(error)
-}
-
-fn content_type(call: &Call<'_>, class: Class) -> String {
-    let said = call.header(header::CONTENT_TYPE.as_str()).filter(|said| said.len() <= 128);
+fn content_type(said: Option<&str>, class: Class) -> String {
     let default = match class {
         Class::Email => "message/rfc822",
         Class::Calendar | Class::Tasks => "text/calendar; charset=utf-8",
         Class::Contacts => "text/vcard; charset=utf-8",
         Class::Notes => "text/plain; charset=utf-8",
     };
-    said.unwrap_or(default).to_owned()
+    said.filter(|said| said.len() <= 128).unwrap_or(default).to_owned()
 }
 
 /// Only front ends write device state: a phone's owner must not be able to undo a policy.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use directpush_common::dav::headers;
+use directpush_common::dav::multistatus::{Condition, error_body};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -41,6 +42,17 @@ pub fn text(status: StatusCode, line: impl std::fmt::Display) -> Reply {
     body(status, "text/plain; charset=utf-8", format!("{line}\n"))
 }
 
+/// 400 for a header or a body that cannot be read.
+pub fn bad(error: impl std::fmt::Display) -> Reply {
+    text(StatusCode::BAD_REQUEST, error)
+}
+
+/// A condition of RFC 4918 16 that does not hold, with the status that goes with it.
+pub fn condition<'a>(condition: Condition, hrefs: impl IntoIterator<Item = &'a str>) -> Reply {
+    let status = StatusCode::from_u16(condition.status()).unwrap_or(StatusCode::CONFLICT);
+    body(status, "text/xml; charset=\"utf-8\"", error_body(condition, hrefs))
+}
+
 /// 403 or 409 with a `DAV:` precondition (RFC 4918 16).
 pub fn precondition(status: StatusCode, name: &str) -> Reply {
     let xml = format!("<?xml version=\"1.0\"?><D:error xmlns:D=\"DAV:\"><D:{name}/></D:error>");
@@ -50,6 +62,12 @@ pub fn precondition(status: StatusCode, name: &str) -> Reply {
 /// 503 + `Retry-After`.
 pub fn busy() -> Reply {
     with(text(StatusCode::SERVICE_UNAVAILABLE, "busy"), header::RETRY_AFTER, &RETRY_AFTER_SECS.to_string())
+}
+
+/// The same answer with another status.
+pub fn with_status(mut reply: Reply, status: StatusCode) -> Reply {
+    *reply.status_mut() = status;
+    reply
 }
 
 /// The same answer with one more header. A value that no header can hold is left out.
@@ -71,7 +89,8 @@ pub fn with_ours(mut reply: Reply, name: &'static str, value: &str) -> Reply {
 /// What a failure becomes. Its text goes to the log, not to the asker, where it could tell of others.
 pub fn failure(error: &Error) -> Reply {
     match error {
-        Error::Store(StoreError::Full) => text(StatusCode::INSUFFICIENT_STORAGE, "no space is left"),
+        Error::Store(StoreError::Full) => condition(Condition::SufficientDiskSpace, []),
+        Error::Quota(_) => condition(Condition::QuotaNotExceeded, []),
         Error::Store(StoreError::Conflict) | Error::Busy(_) => busy(),
         Error::Store(StoreError::NoBody(_)) | Error::Record { .. } | Error::Task => {
             tracing::error!(error = %WithCauses(error), "cannot answer");

@@ -32,11 +32,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
             items(at, *folder, request).await
         }
         Target::Item { folder, name } => {
-            let boxes = &at.call.server.boxes;
-            boxes
-                .item(&at.state, at.account.mailbox, *folder, name)
-                .await
-                .map_err(|error| reply::failure(&error))?;
+            at.member_if_there(*folder, name).await?.ok_or_else(not_found)?;
             Err(unsupported())
         }
         Target::Mailbox | Target::Folder(_) | Target::Device(_) | Target::FlatTop => Err(unsupported()),

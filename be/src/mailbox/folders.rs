@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use directpush_common::dav::hierarchy::Class;
 
-use super::record::Folder;
+use super::quota::Usage;
+use super::record::{Folder, Held};
 
 /// The mailbox root's counter. It is no folder of the hierarchy: its children have parent `0` there.
 pub const ROOT: u64 = 1;
@@ -66,6 +67,7 @@ pub fn defaults(now_secs: i64) -> BTreeMap<u64, Folder> {
                 unread: 0,
                 forgotten: 0,
                 date: now_secs,
+                held: Held::NOTHING,
             };
             (counter, folder)
         })
@@ -81,11 +83,22 @@ pub fn folded(name: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     folders: BTreeMap<u64, Arc<Folder>>,
+    /// The sum over all folders, kept with every change.
+    usage: Usage,
 }
 
 impl Tree {
     pub fn new(folders: impl IntoIterator<Item = (u64, Folder)>) -> Self {
-        Self { folders: folders.into_iter().map(|(counter, folder)| (counter, Arc::new(folder))).collect() }
+        let mut tree = Self::default();
+        for (counter, folder) in folders {
+            tree.insert(counter, folder);
+        }
+        tree
+    }
+
+    /// What counts against the mailbox's quota.
+    pub fn usage(&self) -> Usage {
+        self.usage
     }
 
     pub fn folder(&self, counter: u64) -> Option<&Arc<Folder>> {
@@ -142,11 +155,16 @@ impl Tree {
     }
 
     pub fn insert(&mut self, counter: u64, folder: Folder) {
-        self.folders.insert(counter, Arc::new(folder));
+        self.usage.add(&folder);
+        if let Some(old) = self.folders.insert(counter, Arc::new(folder)) {
+            self.usage.subtract(&old);
+        }
     }
 
     pub fn remove(&mut self, counter: u64) {
-        self.folders.remove(&counter);
+        if let Some(old) = self.folders.remove(&counter) {
+            self.usage.subtract(&old);
+        }
     }
 }
 

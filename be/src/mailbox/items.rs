@@ -1,8 +1,13 @@
-//! Writing items: delivery, PUT, flags, removal, moves. One read or two, then one commit.
+//! Writing the members of a folder: delivery, PUT, flags, removal. One read or two, then one commit.
+//!
+//! A member is an item of its folder's class, or a file: whatever else a DAV client keeps there. A file has
+//! an id and an entity tag too, but no place in the change log, so no phone hears of it.
 //!
 //! An item's id is the number of its addition and stays as long as the item stays in its folder; a
 //! move is a tombstone there and an addition here. The change log keeps one live entry per item: a
 //! change moves the entry to its new number.
+//!
+//! Not here: copies and moves (`transfer`), dead properties (`properties`).
 
 use std::sync::Arc;
 
@@ -11,6 +16,8 @@ use directpush_common::names::{FolderId, Guid, ItemId};
 use directpush_common::numbers::Number;
 
 use super::condition::Conditions;
+use super::kind::Kind;
+use super::properties::Properties;
 use super::record::{Item, LogEntry, Record};
 use super::{Draft, FolderChange, Mailboxes, Writer, decode, keys, now_secs};
 use crate::error::Error;
@@ -49,20 +56,29 @@ pub fn etag(epoch: u64, changed: u64) -> String {
     format!("\"{epoch}-{changed}\"")
 }
 
+/// A member as found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    pub id: u64,
+    pub item: Item,
+    /// It is no item of its folder's class.
+    pub file: bool,
+}
+
+/// What is PUT, its body durable already.
+#[derive(Clone, Debug)]
+pub struct Content {
+    pub body: BodyId,
+    pub size: u64,
+    pub content_type: String,
+    pub kind: Kind,
+}
+
 /// How a path names an item.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ItemName {
     Id(u64),
     Name(String),
-}
-
-/// Where a moved item goes.
-#[derive(Clone, Debug)]
-pub struct MoveTo {
-    pub folder: u64,
-    /// Keep the name it has when none is given.
-    pub name: Option<String>,
-    pub overwrite: bool,
 }
 
 /// The log entry of a live item.
@@ -99,44 +115,40 @@ pub fn implied_id(installation: Guid, name: &str) -> Option<u64> {
         .map(|(_, id)| id.0.0)
 }
 
-/// Finds an item: one read by id, at most two by name.
+/// Finds a member: one read by id, at most two by name.
 pub(super) async fn find(
     index: &dyn Index,
     installation: Guid,
     mailbox: u64,
     folder: u64,
     name: &ItemName,
-) -> Result<Option<(u64, Item)>, Error> {
-    let id = match name {
-        ItemName::Id(id) => *id,
+) -> Result<Option<Member>, Error> {
+    let (id, implied) = match name {
+        ItemName::Id(id) => (*id, false),
         ItemName::Name(name) => {
-            let implied = implied_id(installation, name);
-            let mut read = Read::default().get(keys::name(mailbox, folder, name));
-            if let Some(id) = implied {
-                read = read.get(keys::item(mailbox, folder, id));
-            }
-            let found = index.read(read).await?;
-            let mut gets = found.gets.into_iter();
-            match (gets.next().flatten(), implied, gets.next().flatten()) {
-                (Some(id), _, _) => decode::<u64>(mailbox, &id)?,
-                (None, Some(id), Some(item)) => {
-                    // One that was given a name goes by that name only.
-                    let item: Item = decode(mailbox, &item)?;
-                    return Ok(item.name.is_none().then_some((id, item)));
-                }
-                _ => return Ok(None),
+            let found = index.read(Read::default().get(keys::name(mailbox, folder, name))).await?;
+            match (found.gets.first().and_then(Option::as_ref), implied_id(installation, name)) {
+                (Some(id), _) => (decode::<u64>(mailbox, id)?, false),
+                (None, Some(id)) => (id, true),
+                (None, None) => return Ok(None),
             }
         }
     };
-    let found = index.read(Read::default().get(keys::item(mailbox, folder, id))).await?;
-    match found.gets.first().and_then(Option::as_ref) {
-        Some(item) => Ok(Some((id, decode(mailbox, item)?))),
-        None => Ok(None),
+    let read = Read::default().get(keys::item(mailbox, folder, id)).get(keys::file(mailbox, folder, id));
+    let found = index.read(read).await?;
+    for (file, bytes) in [false, true].into_iter().zip(&found.gets) {
+        if let Some(bytes) = bytes {
+            let item: Item = decode(mailbox, bytes)?;
+            // One that was given a name goes by that name only.
+            let meant = !implied || item.name.is_none();
+            return Ok(meant.then_some(Member { id, item, file }));
+        }
     }
+    Ok(None)
 }
 
 impl Writer {
-    async fn find(&self, folder: u64, name: &ItemName) -> Result<Option<(u64, Item)>, Error> {
+    pub(super) async fn find(&self, folder: u64, name: &ItemName) -> Result<Option<Member>, Error> {
         let index = &*self.boxes.store.index;
         find(index, self.state.head.installation, self.entry.id, folder, name).await
     }
@@ -147,93 +159,120 @@ impl Draft {
         self.changes.push(FolderChange { folder, entry });
     }
 
-    /// Adds an item; its id is the number it gets.
-    fn add(&mut self, folder: u64, new: NewItem, name: Option<String>, maker: Maker) -> Result<u64, Error> {
+    /// Writes a member's record where it lies.
+    pub(super) fn put_member(&mut self, folder: u64, member: &Member) {
+        let key = keys::member(self.mailbox, folder, member.id, member.file);
+        self.put(key, member.item.encode());
+    }
+
+    /// Adds a member; its id is the number it gets. Of `item`, the numbers and makers are set here.
+    pub(super) fn add_member(
+        &mut self,
+        folder: u64,
+        mut item: Item,
+        maker: Maker,
+        properties: &Properties,
+    ) -> Result<u64, Error> {
         let mut head = self.folder(folder)?;
         let (mailbox, id) = (self.mailbox, self.number());
-        (head.changed, head.added) = (id, id);
-        head.count += 1;
-        head.unread += u64::from(!new.read);
+        let file = !item.kind.fits(head.class);
+        (item.changed, item.before, item.added, item.maker) = (id, 0, maker.clone(), maker);
+        item.property_bytes = properties.bytes();
+        head.held.bytes = head.held.bytes.saturating_add(item.size);
+        head.held.property_bytes = head.held.property_bytes.saturating_add(item.property_bytes);
+        if file {
+            head.held.files += 1;
+        } else {
+            (head.changed, head.added) = (id, id);
+            head.count += 1;
+            head.unread += u64::from(!item.read);
+            self.put(keys::log(mailbox, folder, id), LogEntry::Live(id).encode());
+            self.log(folder, entry(id, &item));
+        }
         self.put_folder(folder, head);
-        let item = Item {
-            changed: id,
-            before: 0,
-            added: maker.clone(),
-            maker,
-            date: new.date,
-            modified: now_secs(),
-            size: new.size,
-            read: new.read,
-            body: new.body.0,
-            content_type: new.content_type,
-            name,
-        };
         if let Some(name) = &item.name {
             self.put(keys::name(mailbox, folder, name), id.encode());
         }
-        self.put(keys::item(mailbox, folder, id), item.encode());
-        self.put(keys::log(mailbox, folder, id), LogEntry::Live(id).encode());
-        self.put(keys::body_use(new.body, mailbox, folder, id), Vec::new());
-        self.log(folder, entry(id, &item));
+        if item.property_bytes != 0 {
+            self.put_properties(folder, id, properties);
+        }
+        self.put(keys::body_use(BodyId(item.body), mailbox, folder, id), Vec::new());
+        self.put_member(folder, &Member { id, item, file });
         Ok(id)
     }
 
-    /// Writes what `edit` makes of an item, as a change by `maker`.
-    fn change(
+    /// Writes what `edit` makes of a member, as a change by `maker`.
+    pub(super) fn change(
         &mut self,
         folder: u64,
-        id: u64,
-        mut item: Item,
+        member: &mut Member,
         maker: Maker,
         edit: impl FnOnce(&mut Item),
-    ) -> Result<u64, Error> {
+    ) -> Result<(), Error> {
         let mut head = self.folder(folder)?;
         let (mailbox, number) = (self.mailbox, self.number());
-        head.unread -= u64::from(!item.read).min(head.unread);
-        self.delete(keys::log(mailbox, folder, item.changed));
+        let item = &mut member.item;
+        let was = (item.changed, item.read, item.size);
         if item.maker != maker {
             item.before = item.changed;
         }
         (item.changed, item.maker, item.modified) = (number, maker, now_secs());
-        edit(&mut item);
-        head.changed = number;
-        head.unread += u64::from(!item.read);
+        edit(item);
+        head.held.bytes = head.held.bytes.saturating_sub(was.2).saturating_add(item.size);
+        if !member.file {
+            head.changed = number;
+            head.unread = head.unread.saturating_sub(u64::from(!was.1)) + u64::from(!item.read);
+            self.delete(keys::log(mailbox, folder, was.0));
+            self.put(keys::log(mailbox, folder, number), LogEntry::Live(member.id).encode());
+            self.log(folder, entry(member.id, item));
+        }
         self.put_folder(folder, head);
-        self.put(keys::item(mailbox, folder, id), item.encode());
-        self.put(keys::log(mailbox, folder, number), LogEntry::Live(id).encode());
-        self.log(folder, entry(id, &item));
-        Ok(number)
+        self.put_member(folder, member);
+        Ok(())
     }
 
-    /// Takes an item out of its folder, leaving a tombstone. Its body loses a use unless it is `moved`.
-    fn remove(&mut self, folder: u64, id: u64, item: &Item, maker: Maker, moved: bool) -> Result<u64, Error> {
+    /// Takes a member out of its folder, an item leaving a tombstone. Its body loses a use unless it is `moved`.
+    pub(super) fn remove_member(
+        &mut self,
+        folder: u64,
+        member: &Member,
+        maker: Maker,
+        moved: bool,
+    ) -> Result<(), Error> {
         let mut head = self.folder(folder)?;
-        let (mailbox, number) = (self.mailbox, self.number());
-        head.changed = number;
-        head.count -= head.count.min(1);
-        head.unread -= u64::from(!item.read).min(head.unread);
+        let (mailbox, id, item) = (self.mailbox, member.id, &member.item);
+        head.held.bytes = head.held.bytes.saturating_sub(item.size);
+        head.held.property_bytes = head.held.property_bytes.saturating_sub(item.property_bytes);
+        if member.file {
+            head.held.files = head.held.files.saturating_sub(1);
+        } else {
+            let number = self.number();
+            head.changed = number;
+            head.count = head.count.saturating_sub(1);
+            head.unread = head.unread.saturating_sub(u64::from(!item.read));
+            self.delete(keys::log(mailbox, folder, item.changed));
+            let tombstone = LogEntry::Removed { item: id, maker: maker.clone(), date: item.date };
+            self.put(keys::log(mailbox, folder, number), tombstone.encode());
+            let kind = EntryKind::Gone(Gone { maker, date: item.date });
+            self.log(folder, Entry { id: ItemId(Number(id)), changed: Number(number), kind });
+        }
         self.put_folder(folder, head);
         if let Some(name) = &item.name {
             self.delete(keys::name(mailbox, folder, name));
         }
-        self.delete(keys::item(mailbox, folder, id));
-        self.delete(keys::log(mailbox, folder, item.changed));
-        self.put(
-            keys::log(mailbox, folder, number),
-            LogEntry::Removed { item: id, maker: maker.clone(), date: item.date }.encode(),
-        );
+        if item.property_bytes != 0 {
+            self.delete(keys::properties(mailbox, folder, id));
+        }
+        self.delete(keys::member(mailbox, folder, id, member.file));
         self.delete(keys::body_use(BodyId(item.body), mailbox, folder, id));
         if !moved {
             self.dropped.push(BodyId(item.body));
         }
-        let kind = EntryKind::Gone(Gone { maker, date: item.date });
-        let entry = Entry { id: ItemId(Number(id)), changed: Number(number), kind };
-        self.log(folder, entry);
-        Ok(number)
+        Ok(())
     }
 
     /// A name that items without one of their own may get later must not be given away.
-    fn check_name(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn check_name(&self, name: &str) -> Result<(), Error> {
         match implied_id(self.head.installation, name) {
             Some(id) if id > self.head.last => Err(Error::Forbidden("the name is reserved")),
             _ => Ok(()),
@@ -241,8 +280,28 @@ impl Draft {
     }
 }
 
+fn new_item(content: Content, date: i64, name: Option<String>, read: bool) -> Item {
+    let Content { body, size, content_type, kind } = content;
+    let nobody = Maker::default();
+    Item {
+        changed: 0,
+        before: 0,
+        maker: nobody.clone(),
+        added: nobody,
+        date,
+        modified: now_secs(),
+        size,
+        read,
+        body: body.0,
+        content_type,
+        name,
+        kind,
+        property_bytes: 0,
+    }
+}
+
 impl Mailboxes {
-    /// Adds an item without a name: LMTP's way.
+    /// Adds a message without a name: LMTP's way.
     pub async fn add(
         self: &Arc<Self>,
         mailbox: u64,
@@ -252,7 +311,11 @@ impl Mailboxes {
     ) -> Result<Written, Error> {
         self.write(mailbox, move |mut writer| async move {
             let mut draft = writer.draft();
-            let id = draft.add(folder, new, None, maker)?;
+            // Delivered is delivered: it is an item of its folder, whatever it looks like.
+            let kind = Kind::of_class(draft.folder(folder)?.class);
+            let NewItem { body, size, content_type, date, read } = new;
+            let item = new_item(Content { body, size, content_type, kind }, date, None, read);
+            let id = draft.add_member(folder, item, maker, &Properties::default())?;
             writer.commit(draft).await?;
             let epoch = writer.state.head.epoch;
             Ok(Written { epoch, folder, id, changed: id, created: true })
@@ -260,35 +323,48 @@ impl Mailboxes {
         .await
     }
 
-    /// PUT: replaces the item of that name, or adds one under it.
-    pub async fn put_item(
+    /// PUT: replaces the member of that name, or adds one under it. What was an item and is one no longer
+    /// leaves as one, and the other way about; its dead properties stay.
+    pub async fn put(
         self: &Arc<Self>,
         mailbox: u64,
         folder: u64,
         name: ItemName,
-        new: NewItem,
+        content: Content,
         maker: Maker,
         conditions: Conditions,
     ) -> Result<Written, Error> {
         self.write(mailbox, move |mut writer| async move {
             let epoch = writer.state.head.epoch;
             let found = writer.find(folder, &name).await?;
-            let tag = found.as_ref().map(|(_, item)| etag(epoch, item.changed));
-            conditions.check(tag.as_deref())?;
+            conditions.check_member(epoch, found.as_ref().map(|member| &member.item))?;
             let mut draft = writer.draft();
             let created = found.is_none();
+            let file = !content.kind.fits(draft.folder(folder)?.class);
             let (id, changed) = match (found, name) {
-                (Some((id, item)), _) => {
-                    let mailbox = draft.mailbox;
-                    draft.delete(keys::body_use(BodyId(item.body), mailbox, folder, id));
-                    draft.put(keys::body_use(new.body, mailbox, folder, id), Vec::new());
-                    draft.dropped.push(BodyId(item.body));
-                    let changed = draft.change(folder, id, item, maker, |item| {
-                        item.body = new.body.0;
-                        item.size = new.size;
-                        item.content_type = new.content_type;
+                (Some(mut member), _) if member.file == file => {
+                    draft.delete(keys::body_use(BodyId(member.item.body), mailbox, folder, member.id));
+                    draft.put(keys::body_use(content.body, mailbox, folder, member.id), Vec::new());
+                    draft.dropped.push(BodyId(member.item.body));
+                    draft.change(folder, &mut member, maker, |item| {
+                        item.body = content.body.0;
+                        item.size = content.size;
+                        item.content_type = content.content_type;
+                        item.kind = content.kind;
                     })?;
-                    (id, changed)
+                    (member.id, member.item.changed)
+                }
+                (Some(member), _) => {
+                    let index = &*writer.boxes.store.index;
+                    let bytes = member.item.property_bytes;
+                    let properties =
+                        super::properties::load(index, mailbox, folder, member.id, bytes).await?;
+                    draft.remove_member(folder, &member, maker.clone(), false)?;
+                    let installation = draft.head.installation;
+                    let name = member.item.name.unwrap_or_else(|| implied_name(installation, member.id));
+                    let item = new_item(content, now_secs(), Some(name), member.item.read);
+                    let id = draft.add_member(folder, item, maker, &properties)?;
+                    (id, id)
                 }
                 (None, ItemName::Id(_)) => return Err(Error::Gone("the item")),
                 (None, ItemName::Name(name)) => {
@@ -296,7 +372,8 @@ impl Mailboxes {
                     if draft.tree.child(folder, &name).is_some() {
                         return Err(Error::Conflict("a folder has this name"));
                     }
-                    let id = draft.add(folder, new, Some(name), maker)?;
+                    let item = new_item(content, now_secs(), Some(name), false);
+                    let id = draft.add_member(folder, item, maker, &Properties::default())?;
                     (id, id)
                 }
             };
@@ -306,32 +383,7 @@ impl Mailboxes {
         .await
     }
 
-    /// Sets the read flag. Setting what is set already changes nothing and gets no number.
-    pub async fn set_read(
-        self: &Arc<Self>,
-        mailbox: u64,
-        folder: u64,
-        name: ItemName,
-        read: bool,
-        maker: Maker,
-        conditions: Conditions,
-    ) -> Result<Written, Error> {
-        self.write(mailbox, move |mut writer| async move {
-            let epoch = writer.state.head.epoch;
-            let (id, item) = writer.find(folder, &name).await?.ok_or(Error::Gone("the item"))?;
-            conditions.check(Some(&etag(epoch, item.changed)))?;
-            let mut changed = item.changed;
-            if item.read != read {
-                let mut draft = writer.draft();
-                changed = draft.change(folder, id, item, maker, |item| item.read = read)?;
-                writer.commit(draft).await?;
-            }
-            Ok(Written { epoch, folder, id, changed, created: false })
-        })
-        .await
-    }
-
-    /// Removes an item for good.
+    /// Removes a member for good.
     pub async fn remove_item(
         self: &Arc<Self>,
         mailbox: u64,
@@ -341,57 +393,11 @@ impl Mailboxes {
         conditions: Conditions,
     ) -> Result<(), Error> {
         self.write(mailbox, move |mut writer| async move {
-            let (id, item) = writer.find(folder, &name).await?.ok_or(Error::Gone("the item"))?;
-            conditions.check(Some(&etag(writer.state.head.epoch, item.changed)))?;
+            let member = writer.find(folder, &name).await?.ok_or(Error::Gone("the item"))?;
+            conditions.check_member(writer.state.head.epoch, Some(&member.item))?;
             let mut draft = writer.draft();
-            draft.remove(folder, id, &item, maker, false)?;
+            draft.remove_member(folder, &member, maker, false)?;
             writer.commit(draft).await
-        })
-        .await
-    }
-
-    /// Moves an item; it gets a new id in its new folder.
-    pub async fn move_item(
-        self: &Arc<Self>,
-        mailbox: u64,
-        folder: u64,
-        name: ItemName,
-        to: MoveTo,
-        maker: Maker,
-        conditions: Conditions,
-    ) -> Result<Written, Error> {
-        self.write(mailbox, move |mut writer| async move {
-            let epoch = writer.state.head.epoch;
-            let (id, item) = writer.find(folder, &name).await?.ok_or(Error::Gone("the item"))?;
-            conditions.check(Some(&etag(epoch, item.changed)))?;
-            let new_name = to.name.or_else(|| item.name.clone());
-            let mut draft = writer.draft();
-            let mut created = true;
-            if let Some(name) = &new_name {
-                draft.check_name(name)?;
-                if draft.tree.child(to.folder, name).is_some() {
-                    return Err(Error::Conflict("a folder has this name"));
-                }
-                let there = writer.find(to.folder, &ItemName::Name(name.clone())).await?;
-                if let Some((other, old)) = there.filter(|(other, _)| (to.folder, *other) != (folder, id)) {
-                    if !to.overwrite {
-                        return Err(Error::Precondition);
-                    }
-                    created = false;
-                    draft.remove(to.folder, other, &old, maker.clone(), false)?;
-                }
-            }
-            draft.remove(folder, id, &item, maker.clone(), true)?;
-            let new = NewItem {
-                body: BodyId(item.body),
-                size: item.size,
-                content_type: item.content_type,
-                date: item.date,
-                read: item.read,
-            };
-            let id = draft.add(to.folder, new, new_name, maker)?;
-            writer.commit(draft).await?;
-            Ok(Written { epoch, folder: to.folder, id, changed: id, created })
         })
         .await
     }

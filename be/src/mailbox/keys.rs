@@ -8,7 +8,9 @@
 //! | folder gone | hierarchy number | the counter |
 //! | item | folder, id | [`Item`](super::record::Item) |
 //! | log | folder, change number | [`LogEntry`](super::record::LogEntry) |
-//! | name | folder, folded name | the item id |
+//! | file | folder, id | [`Item`](super::record::Item) of a member that is no item of its folder's class |
+//! | properties | folder, id (0: the folder's own) | dead [`Properties`](super::properties::Properties) |
+//! | name | folder, folded name | the id of the item or file |
 //! | state, state bytes | device, object | [`StateObject`](super::record::StateObject), its bytes |
 //! | device | device | the `device_states` number of its last write |
 //! | garbage | folder | empty: a removed folder whose items are still to be dropped |
@@ -29,6 +31,8 @@ const STATE: u8 = 7;
 const STATE_BYTES: u8 = 8;
 const DEVICE: u8 = 9;
 const GARBAGE: u8 = 10;
+const FILE: u8 = 11;
+const PROPERTIES: u8 = 12;
 
 const INSTALLATION: u8 = 64;
 const TOKEN_SECRET: u8 = 65;
@@ -101,6 +105,27 @@ pub fn items_after(mailbox: u64, folder: u64, after: u64, limit: usize) -> Range
     }
 }
 
+/// A member that is no item: no change log knows it.
+pub fn file(mailbox: u64, folder: u64, id: u64) -> Key {
+    key(mailbox, FILE, &[folder, id])
+}
+
+/// An item or a file.
+pub fn member(mailbox: u64, folder: u64, id: u64, is_file: bool) -> Key {
+    if is_file { file(mailbox, folder, id) } else { item(mailbox, folder, id) }
+}
+
+/// Files with an id above `after`, oldest first.
+pub fn files_after(mailbox: u64, folder: u64, after: u64, limit: usize) -> Range {
+    let end = prefix_end(&key(mailbox, FILE, &[folder]));
+    Range { start: file(mailbox, folder, after.saturating_add(1)), end, limit, reverse: false }
+}
+
+/// Dead properties of a member, or (id 0) of the folder itself.
+pub fn properties(mailbox: u64, folder: u64, id: u64) -> Key {
+    key(mailbox, PROPERTIES, &[folder, id])
+}
+
 pub fn log(mailbox: u64, folder: u64, number: u64) -> Key {
     key(mailbox, LOG, &[folder, number])
 }
@@ -171,17 +196,17 @@ pub fn all_garbage(mailbox: u64) -> Range {
     Range::prefix(&key(mailbox, GARBAGE, &[]), FOLDERS_MAX)
 }
 
-/// Log and names of one folder, for its removal.
-pub fn folder_rest(mailbox: u64, folder: u64, limit: usize) -> [Range; 2] {
-    [LOG, NAME].map(|kind| Range::prefix(&key(mailbox, kind, &[folder]), limit))
+/// Log, names and properties of one folder, for its removal.
+pub fn folder_rest(mailbox: u64, folder: u64, limit: usize) -> [Range; 3] {
+    [LOG, NAME, PROPERTIES].map(|kind| Range::prefix(&key(mailbox, kind, &[folder]), limit))
 }
 
-/// Every item of a mailbox, whatever the folder: for its removal.
-pub fn all_items(mailbox: u64, limit: usize) -> Range {
-    Range::prefix(&key(mailbox, ITEM, &[]), limit)
+/// Every item and every file of a mailbox, whatever the folder: for its removal.
+pub fn all_members(mailbox: u64, limit: usize) -> [Range; 2] {
+    [ITEM, FILE].map(|kind| Range::prefix(&key(mailbox, kind, &[]), limit))
 }
 
-/// Folder and id in a key made by [`item`].
+/// Folder and id in a key made by [`item`] or [`file`].
 pub fn item_of(key: &[u8]) -> (u64, u64) {
     let folder = key.get(9..17).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
     (folder, last_number(key))

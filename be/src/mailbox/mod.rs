@@ -13,10 +13,14 @@ pub mod condition;
 pub mod folders;
 pub mod items;
 pub mod keys;
+pub mod kind;
+pub mod properties;
 pub mod purge;
+pub mod quota;
 pub mod record;
 pub mod scan;
 pub mod state;
+pub mod transfer;
 pub mod tree;
 pub mod users;
 
@@ -88,6 +92,8 @@ pub struct Mailboxes {
     watcher: OnceLock<Arc<dyn Watcher>>,
     dropped: mpsc::UnboundedSender<purge::Job>,
     minute_ticks: AtomicU32,
+    /// What holds for mailboxes without a quota of their own.
+    quota: RwLock<quota::Quota>,
 }
 
 const SHARDS: usize = 64;
@@ -132,6 +138,7 @@ impl Mailboxes {
             watcher: OnceLock::new(),
             dropped,
             minute_ticks: AtomicU32::new(0),
+            quota: RwLock::default(),
         });
         Ok((boxes, jobs))
     }
@@ -201,9 +208,23 @@ impl Mailboxes {
         for (key, value) in found.ranges.first().into_iter().flatten() {
             folders.push((keys::last_number(key), decode::<Folder>(entry.id, value)?));
         }
+        self.count(entry.id, &head, &mut folders).await?;
         let state = Arc::new(State { head, tree: Tree::new(folders) });
         *entry.state.write() = Some(state.clone());
         Ok(state)
+    }
+
+    /// Counts what folders hold whose records are older than quotas, once; the head is as it was read.
+    async fn count(&self, mailbox: u64, head: &Head, folders: &mut [(u64, Folder)]) -> Result<(), Error> {
+        if folders.iter().all(|(_, folder)| folder.held.counted) {
+            return Ok(());
+        }
+        let mut commit = Commit::default().expect(keys::head(mailbox), Some(head.encode()));
+        for (counter, folder) in folders.iter_mut().filter(|(_, folder)| !folder.held.counted) {
+            folder.held = self.measure(mailbox, *counter).await?;
+            commit = commit.put(keys::folder(mailbox, *counter), folder.encode());
+        }
+        Ok(self.store.index.commit(commit).await?)
     }
 
     /// Runs a write under the mailbox's lock, in a task of its own.
@@ -324,6 +345,8 @@ impl Writer {
     /// Makes the draft durable, publishes it and tells the notifier; nothing of it happens otherwise.
     pub(crate) async fn commit(&mut self, draft: Draft) -> Result<(), Error> {
         let mailbox = self.entry.id;
+        let quota = self.state.quota(&self.boxes);
+        quota.check(&self.state.tree.usage(), &draft.tree.usage()).map_err(Error::Quota)?;
         let mut commit = draft
             .writes
             .expect(keys::head(mailbox), Some(self.state.head.encode()))

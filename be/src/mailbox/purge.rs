@@ -87,7 +87,8 @@ async fn drop_folders(boxes: &Mailboxes, mailbox: u64) -> Result<(), Error> {
     let marks = boxes.store.index.read(Read::default().range(keys::all_garbage(mailbox))).await?;
     for (mark, _) in marks.ranges.into_iter().flatten() {
         let folder = keys::last_number(&mark);
-        drop_items(boxes, mailbox, keys::items_before(mailbox, folder, 0, BATCH)).await?;
+        drop_items(boxes, mailbox, keys::items_after(mailbox, folder, 0, BATCH)).await?;
+        drop_items(boxes, mailbox, keys::files_after(mailbox, folder, 0, BATCH)).await?;
         for range in keys::folder_rest(mailbox, folder, BATCH) {
             drop_range(boxes, range).await?;
         }
@@ -97,7 +98,9 @@ async fn drop_folders(boxes: &Mailboxes, mailbox: u64) -> Result<(), Error> {
 }
 
 async fn drop_mailbox(boxes: &Mailboxes, mailbox: u64) -> Result<(), Error> {
-    drop_items(boxes, mailbox, keys::all_items(mailbox, BATCH)).await?;
+    for range in keys::all_members(mailbox, BATCH) {
+        drop_items(boxes, mailbox, range).await?;
+    }
     drop_range(boxes, keys::whole(mailbox, BATCH)).await?;
     boxes.store.index.commit(Commit::default().delete(keys::mailbox_gone(mailbox))).await?;
     Ok(())
@@ -148,7 +151,8 @@ mod tests {
 
     use super::*;
     use crate::mailbox::folders::{INBOX, ROOT};
-    use crate::mailbox::items::{MoveTo, NewItem, Written};
+    use crate::mailbox::items::{NewItem, Written};
+    use crate::mailbox::transfer::{By, To};
     use crate::store::Store;
 
     struct Set {
@@ -211,12 +215,9 @@ mod tests {
         let two = set.add(3, body).await;
         let name = |written: &Written| crate::mailbox::items::ItemName::Id(written.id);
         let (maker, any) = (Maker::of(Cause::Dav), crate::mailbox::condition::Conditions::default());
-        let to = MoveTo { folder: 4, name: None, overwrite: true };
-        let moved = set
-            .boxes
-            .move_item(set.mailbox, INBOX, name(&one), to, maker.clone(), any.clone())
-            .await
-            .unwrap();
+        let to = To { folder: 4, name: None, overwrite: true };
+        let by = By { maker: maker.clone(), device: None };
+        let moved = set.boxes.move_member(set.mailbox, INBOX, name(&one), to, by, any.clone()).await.unwrap();
         set.boxes.remove_item(set.mailbox, 3, name(&two), maker.clone(), any.clone()).await.unwrap();
         assert_eq!(set.bodies().await, 1);
         set.boxes.remove_item(set.mailbox, 4, name(&moved), maker, any).await.unwrap();

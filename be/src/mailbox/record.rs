@@ -10,6 +10,9 @@ use directpush_common::change::{Cause, Maker};
 use directpush_common::dav::hierarchy::Class;
 use directpush_common::names::{DeviceKey, Guid};
 
+use super::kind::Kind;
+use super::quota::QuotaEdit;
+
 /// A record that cannot be read: damage below us, or a newer format.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -38,6 +41,8 @@ pub struct Head {
     pub next_folder: u64,
     /// Grows with every write to a device's state objects.
     pub device_states: u64,
+    /// What of the quota is this mailbox's own; the rest is the configuration's.
+    pub quota: QuotaEdit,
 }
 
 /// A folder and its head.
@@ -64,6 +69,29 @@ pub struct Folder {
     pub forgotten: u64,
     /// When it was made, Unix seconds.
     pub date: i64,
+    /// What it holds beside its items, and in all.
+    pub held: Held,
+}
+
+/// What a folder itself holds, members of its subfolders not included. Written with every change of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// Members that are no items of the folder's class.
+    pub files: u64,
+    /// Bytes of all members.
+    pub bytes: u64,
+    /// Bytes of dead properties, of the folder and of all members.
+    pub property_bytes: u64,
+    /// Bytes of the folder's own dead properties, part of `property_bytes`.
+    pub own_property_bytes: u64,
+    /// False for a record of the first format: it has to be counted before it is used.
+    pub counted: bool,
+}
+
+impl Held {
+    /// A new folder's.
+    pub const NOTHING: Self =
+        Self { files: 0, bytes: 0, property_bytes: 0, own_property_bytes: 0, counted: true };
 }
 
 /// An item in its folder. Its id (the number of its addition) is in the key.
@@ -84,6 +112,10 @@ pub struct Item {
     pub content_type: String,
     /// The name it was given; without one it goes by `<item section>.eml`.
     pub name: Option<String>,
+    /// What it is; decides in which folders it is an item.
+    pub kind: Kind,
+    /// Bytes of its dead properties; 0 = it has none.
+    pub property_bytes: u64,
 }
 
 /// One line of a folder's change log, kept under the number of the change.
@@ -133,19 +165,32 @@ impl Record for Head {
         for n in [self.epoch, self.last, self.hierarchy, self.next_folder, self.device_states] {
             out.number(n);
         }
+        // Only where there is something to say: a head without is byte for byte what it was before quotas.
+        if self.quota != QuotaEdit::default() {
+            for limit in self.quota.fields() {
+                out.number(limit.map_or(0, |limit| limit.saturating_add(1)));
+            }
+        }
         out.done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut from = Reader::new(bytes)?;
-        Ok(Self {
+        let mut head = Self {
             installation: Guid(from.array()?),
             epoch: from.number()?,
             last: from.number()?,
             hierarchy: from.number()?,
             next_folder: from.number()?,
             device_states: from.number()?,
-        })
+            quota: QuotaEdit::default(),
+        };
+        if !from.ended() {
+            for limit in head.quota.fields_mut() {
+                *limit = from.number()?.checked_sub(1);
+            }
+        }
+        Ok(head)
     }
 }
 
@@ -161,12 +206,16 @@ impl Record for Folder {
             out.number(n);
         }
         out.signed(self.date);
+        let held = &self.held;
+        for n in [held.files, held.bytes, held.property_bytes, held.own_property_bytes] {
+            out.number(n);
+        }
         out.done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut from = Reader::new(bytes)?;
-        Ok(Self {
+        let mut folder = Self {
             parent: from.number()?,
             kind: from.byte()?,
             class: class_from_code(from.byte()?).ok_or(RecordError::Field("class"))?,
@@ -179,7 +228,18 @@ impl Record for Folder {
             unread: from.number()?,
             forgotten: from.number()?,
             date: from.signed()?,
-        })
+            held: Held { counted: false, ..Held::NOTHING },
+        };
+        if !from.ended() {
+            folder.held = Held {
+                files: from.number()?,
+                bytes: from.number()?,
+                property_bytes: from.number()?,
+                own_property_bytes: from.number()?,
+                counted: true,
+            };
+        }
+        Ok(folder)
     }
 }
 
@@ -197,12 +257,14 @@ impl Record for Item {
         out.raw(&self.body);
         out.text(&self.content_type);
         out.text(self.name.as_deref().unwrap_or(""));
+        out.byte(self.kind.code());
+        out.number(self.property_bytes);
         out.done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut from = Reader::new(bytes)?;
-        Ok(Self {
+        let mut item = Self {
             changed: from.number()?,
             before: from.number()?,
             maker: from.maker()?,
@@ -214,7 +276,16 @@ impl Record for Item {
             body: from.raw()?,
             content_type: from.text()?,
             name: Some(from.text()?).filter(|name| !name.is_empty()),
-        })
+            kind: Kind::Other,
+            property_bytes: 0,
+        };
+        if from.ended() {
+            item.kind = Kind::of_type(&item.content_type);
+        } else {
+            item.kind = Kind::from_code(from.byte()?).ok_or(RecordError::Field("kind"))?;
+            item.property_bytes = from.number()?;
+        }
+        Ok(item)
     }
 }
 
@@ -307,10 +378,10 @@ impl Record for u64 {
     }
 }
 
-struct Writer(Vec<u8>);
+pub(super) struct Writer(Vec<u8>);
 
 impl Writer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut bytes = Vec::with_capacity(96);
         bytes.push(VERSION);
         Self(bytes)
@@ -320,7 +391,7 @@ impl Writer {
         self.0.push(byte);
     }
 
-    fn number(&mut self, mut n: u64) {
+    pub(super) fn number(&mut self, mut n: u64) {
         while n >= 0x80 {
             self.0.push(n.to_le_bytes()[0] | 0x80);
             n >>= 7;
@@ -342,7 +413,7 @@ impl Writer {
         self.raw(bytes);
     }
 
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
@@ -351,20 +422,25 @@ impl Writer {
         self.text(&maker.device.as_ref().map(ToString::to_string).unwrap_or_default());
     }
 
-    fn done(self) -> Vec<u8> {
+    pub(super) fn done(self) -> Vec<u8> {
         self.0
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Result<Self, RecordError> {
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
             Some((&VERSION, rest)) => Ok(Self(rest)),
             Some((&other, _)) => Err(RecordError::Version(other)),
             None => Err(RecordError::Short),
         }
+    }
+
+    /// Whether nothing is left: fields that came with a later version are absent in older records.
+    pub(super) fn ended(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
@@ -377,7 +453,7 @@ impl<'a> Reader<'a> {
         Ok(self.take(1)?[0])
     }
 
-    fn number(&mut self) -> Result<u64, RecordError> {
+    pub(super) fn number(&mut self) -> Result<u64, RecordError> {
         let mut n = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -407,7 +483,7 @@ impl<'a> Reader<'a> {
         self.bytes()?.try_into().map_err(|_| RecordError::Field("array"))
     }
 
-    fn text(&mut self) -> Result<String, RecordError> {
+    pub(super) fn text(&mut self) -> Result<String, RecordError> {
         String::from_utf8(self.bytes()?.to_vec()).map_err(|_| RecordError::Field("text"))
     }
 
@@ -485,6 +561,7 @@ mod tests {
             hierarchy: 1,
             next_folder: 16,
             device_states: 0,
+            quota: QuotaEdit { bytes: Some(u64::MAX - 1), items: Some(0), ..QuotaEdit::default() },
         });
         let device: DeviceKey = "PocketPC/6F24CAD5".parse().unwrap();
         let item = Item {
@@ -499,6 +576,8 @@ mod tests {
             body: [9; 16],
             content_type: "message/rfc822".into(),
             name: Some("Grüße.eml".into()),
+            kind: Kind::Message,
+            property_bytes: 300,
         };
         round(&item);
         round(&Item { name: None, ..item });
@@ -506,6 +585,31 @@ mod tests {
         let maker = Maker { device: None, cause: Cause::Dav };
         round(&LogEntry::Removed { item: 5, maker, date: 7 });
         round(&u64::MAX);
+    }
+
+    #[test]
+    fn records_of_the_first_format_are_read() {
+        let item = Item {
+            changed: 3,
+            before: 0,
+            maker: Maker::of(Cause::Dav),
+            added: Maker::of(Cause::Dav),
+            date: 1,
+            modified: 2,
+            size: 5,
+            read: false,
+            body: [1; 16],
+            content_type: "text/vcard; charset=utf-8".into(),
+            name: None,
+            kind: Kind::Contact,
+            property_bytes: 0,
+        };
+        let bytes = item.encode();
+        assert_eq!(Item::decode(&bytes[..bytes.len() - 2]).unwrap(), item);
+        let folder = super::super::folders::defaults(7).remove(&2).unwrap();
+        let bytes = folder.encode();
+        assert_eq!(Folder::decode(&bytes).unwrap(), folder);
+        assert!(!Folder::decode(&bytes[..bytes.len() - 4]).unwrap().held.counted);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use directpush_common::dav::items::{Items, ItemsRequest};
 use directpush_common::names::ItemId;
 use directpush_common::numbers::{CollectionToken, Number};
 
-use super::items::{ItemName, entry, find};
-use super::record::{Item, LogEntry};
+use super::items::{ItemName, Member, entry};
+use super::record::{Held, Item, LogEntry};
 use super::{Mailboxes, State, decode, keys};
 use crate::error::Error;
 use crate::store::Read;
@@ -31,17 +31,58 @@ impl State {
 }
 
 impl Mailboxes {
-    /// One item.
-    pub async fn item(
+    /// One member of a folder.
+    pub async fn member(
         &self,
         state: &State,
         mailbox: u64,
         folder: u64,
         name: &ItemName,
-    ) -> Result<(u64, Item), Error> {
-        find(&*self.store.index, state.head.installation, mailbox, folder, name)
-            .await?
-            .ok_or(Error::Gone("the item"))
+    ) -> Result<Member, Error> {
+        self.member_if_there(state, mailbox, folder, name).await?.ok_or(Error::Gone("the item"))
+    }
+
+    /// Members above `after`, oldest first, at most `limit`: the items, or the files.
+    pub async fn members_after(
+        &self,
+        mailbox: u64,
+        folder: u64,
+        file: bool,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Member>, Error> {
+        let range = if file {
+            keys::files_after(mailbox, folder, after, limit)
+        } else {
+            keys::items_after(mailbox, folder, after, limit)
+        };
+        let found = self.list(mailbox, range).await?;
+        Ok(found.into_iter().map(|(id, item)| Member { id, item, file }).collect())
+    }
+
+    /// Counts anew what a folder holds: for records older than quotas, and for `fsck`.
+    pub async fn measure(&self, mailbox: u64, folder: u64) -> Result<Held, Error> {
+        const PAGE: usize = 1000;
+        let mut held = Held::NOTHING;
+        for file in [false, true] {
+            let mut after = 0;
+            loop {
+                let page = self.members_after(mailbox, folder, file, after, PAGE).await?;
+                for member in &page {
+                    held.files += u64::from(file);
+                    held.bytes = held.bytes.saturating_add(member.item.size);
+                    held.property_bytes = held.property_bytes.saturating_add(member.item.property_bytes);
+                }
+                match page.last() {
+                    Some(last) if page.len() == PAGE => after = last.id,
+                    _ => break,
+                }
+            }
+        }
+        let own = super::properties::load(&*self.store.index, mailbox, folder, 0, 1).await?.bytes();
+        held.own_property_bytes = own;
+        held.property_bytes = held.property_bytes.saturating_add(own);
+        Ok(held)
     }
 
     /// Log entries above `since`, ascending, at most `limit`; the number the scan reached, and whether

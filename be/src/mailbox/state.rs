@@ -85,7 +85,8 @@ impl Mailboxes {
             return Err(Error::OverBound("the state object"));
         }
         self.change_devices(mailbox, device.clone(), object.clone(), move |head, old| {
-            conditions.check(old.map(StateObject::etag).as_deref())?;
+            let current = old.map(|old| (old.etag(), old.modified));
+            conditions.check(current.as_ref().map(|(tag, modified)| (tag.as_str(), *modified)))?;
             head.device_states += 1;
             let written = StateObject {
                 revision: head.device_states,
@@ -113,7 +114,7 @@ impl Mailboxes {
     ) -> Result<DeviceNumbers, Error> {
         self.change_devices(mailbox, device.clone(), object.clone(), move |head, old| {
             let old = old.ok_or(Error::Gone("the state object"))?;
-            conditions.check(Some(&old.etag()))?;
+            conditions.check(Some((&old.etag(), old.modified)))?;
             head.device_states += 1;
             let commit = Commit::default()
                 .put(keys::device(mailbox, &device), head.device_states.encode())

@@ -1,14 +1,18 @@
-//! Writing the folder tree: make, rename or move, remove. Each is one commit and moves the hierarchy
-//! number, which ends the Pings of devices that know an older one.
+//! Writing the folder tree: make and remove. Each is one commit and moves the hierarchy number, which ends
+//! the Pings of devices that know an older one. Here too is what a place must be like for something to be
+//! put there. Not here: copies and moves (`transfer`).
 
 use std::sync::Arc;
 
+use directpush_common::change::Maker;
 use directpush_common::dav::hierarchy::Class;
 use directpush_common::names::DeviceKey;
 
-use super::folders::{DEPTH_MAX, FIRST_OWN, ROOT, own_type};
-use super::record::{Folder, Record};
-use super::{Mailboxes, Writer, keys, now_secs};
+use super::folders::{FIRST_OWN, ROOT, own_type};
+use super::items::{ItemName, Member};
+use super::properties::Properties;
+use super::record::{Folder, Held, Record};
+use super::{Draft, Mailboxes, State, Writer, keys, now_secs};
 use crate::error::Error;
 use crate::store::Read;
 
@@ -20,30 +24,117 @@ pub struct TreeChanges {
     pub removed: Vec<u64>,
 }
 
+/// What a name in a folder stands for.
+pub(super) enum Occupant {
+    Folder(u64),
+    Member(Member),
+}
+
+impl State {
+    /// How deep a folder lies: 0 is the mailbox, 1 the top.
+    pub(super) fn depth(&self, folder: u64) -> Result<usize, Error> {
+        if folder == ROOT {
+            return Ok(0);
+        }
+        let path = self.tree.path(folder).ok_or(Error::Conflict("the folder above does not exist"))?;
+        Ok(path.len())
+    }
+
+    /// The class that a folder made there has.
+    pub(super) fn class_below(&self, parent: u64) -> Class {
+        self.tree.folder(parent).map_or(Class::Email, |folder| folder.class)
+    }
+}
+
 impl Writer {
-    /// Refuses a place for a folder that is taken, missing, or too deep; gives its class by inheritance.
-    async fn check_place(&self, parent: u64, name: &str) -> Result<Class, Error> {
-        let tree = &self.state.tree;
-        let class = match (parent, tree.folder(parent)) {
-            (ROOT, _) => Class::Email,
-            (_, Some(folder)) => folder.class,
-            (_, None) => return Err(Error::Conflict("the folder above does not exist")),
+    /// What has this name in that folder.
+    pub(super) async fn occupant(&self, folder: u64, name: &str) -> Result<Option<Occupant>, Error> {
+        if let Some(counter) = self.state.tree.child(folder, name) {
+            return Ok(Some(Occupant::Folder(counter)));
+        }
+        if folder == ROOT {
+            return Ok(None);
+        }
+        let found = self.find(folder, &ItemName::Name(name.to_owned())).await?;
+        Ok(found.map(Occupant::Member))
+    }
+
+    /// Refuses a place that is missing or too deep for a tree of folders `height` levels high.
+    pub(super) fn check_depth(&self, parent: u64, height: usize) -> Result<(), Error> {
+        let depth = self.state.depth(parent)? + height;
+        self.state.quota(&self.boxes).check_depth(depth).map_err(Error::Quota)
+    }
+}
+
+impl Draft {
+    /// Makes a folder; its dead properties come with it.
+    pub(super) fn add_folder(
+        &mut self,
+        parent: u64,
+        name: String,
+        class: Class,
+        properties: &Properties,
+    ) -> Result<u64, Error> {
+        if self.tree.len() >= keys::FOLDERS_MAX {
+            return Err(Error::OverBound("the number of folders"));
+        }
+        let number = self.number();
+        self.head.hierarchy = number;
+        let counter = self.head.next_folder;
+        self.head.next_folder += 1;
+        let property_bytes = properties.bytes();
+        let folder = Folder {
+            parent,
+            kind: own_type(class),
+            class,
+            name,
+            created: number,
+            moved: number,
+            changed: number,
+            added: 0,
+            count: 0,
+            unread: 0,
+            forgotten: 0,
+            date: now_secs(),
+            held: Held { property_bytes, own_property_bytes: property_bytes, ..Held::NOTHING },
         };
-        if tree.child(parent, name).is_some() {
-            return Err(Error::Conflict("a folder of this name exists"));
+        self.put_folder(counter, folder);
+        if property_bytes != 0 {
+            self.put_properties(counter, 0, properties);
         }
-        if parent != ROOT {
-            if tree.path(parent).is_none_or(|path| path.len() >= DEPTH_MAX) {
-                return Err(Error::OverBound("the depth of folders"));
-            }
-            let index = &*self.boxes.store.index;
-            let key = keys::name(self.entry.id, parent, name);
-            let found = index.read(Read::default().get(key)).await?;
-            if found.gets.first().is_some_and(Option::is_some) {
-                return Err(Error::Conflict("an item has this name"));
-            }
+        Ok(counter)
+    }
+
+    /// Takes a folder and all below it away. What they hold is dropped behind, a batch at a time.
+    pub(super) fn remove_folder(&mut self, counter: u64) -> Result<(), Error> {
+        if counter < FIRST_OWN {
+            return Err(Error::Forbidden("a default folder cannot be removed"));
         }
-        Ok(class)
+        let mailbox = self.mailbox;
+        for gone in self.tree.subtree(counter) {
+            let number = self.number();
+            self.head.hierarchy = number;
+            self.tree.remove(gone);
+            self.touched.remove(&gone);
+            self.delete(keys::folder(mailbox, gone));
+            self.put(keys::folder_gone(mailbox, number), gone.encode());
+            self.put(keys::garbage(mailbox, gone), Vec::new());
+        }
+        self.garbage = true;
+        Ok(())
+    }
+
+    /// Takes away what stands where something is to be put.
+    pub(super) fn remove_occupant(
+        &mut self,
+        folder: u64,
+        occupant: &Occupant,
+        maker: &Maker,
+    ) -> Result<(), Error> {
+        match occupant {
+            Occupant::Folder(counter) => self.remove_folder(*counter),
+            Occupant::Member(member) => self.remove_member(folder, member, maker.clone(), false),
+        }
     }
 }
 
@@ -58,77 +149,19 @@ impl Mailboxes {
         by: Option<DeviceKey>,
     ) -> Result<u64, Error> {
         self.write(mailbox, move |mut writer| async move {
-            let inherited = writer.check_place(parent, &name).await?;
-            if writer.state.tree.len() >= keys::FOLDERS_MAX {
-                return Err(Error::OverBound("the number of folders"));
+            writer.check_depth(parent, 1)?;
+            match writer.occupant(parent, &name).await? {
+                Some(Occupant::Folder(_)) => return Err(Error::Conflict("a folder of this name exists")),
+                Some(Occupant::Member(_)) => return Err(Error::Conflict("an item has this name")),
+                None => {}
             }
-            let class = class.unwrap_or(inherited);
+            let class = class.unwrap_or_else(|| writer.state.class_below(parent));
             let mut draft = writer.draft();
+            draft.check_name(&name)?;
             draft.by = by;
-            let number = draft.number();
-            draft.head.hierarchy = number;
-            let counter = draft.head.next_folder;
-            draft.head.next_folder += 1;
-            draft.put_folder(
-                counter,
-                Folder {
-                    parent,
-                    kind: own_type(class),
-                    class,
-                    name,
-                    created: number,
-                    moved: number,
-                    changed: number,
-                    added: 0,
-                    count: 0,
-                    unread: 0,
-                    forgotten: 0,
-                    date: now_secs(),
-                },
-            );
+            let counter = draft.add_folder(parent, name, class, &Properties::default())?;
             writer.commit(draft).await?;
             Ok(counter)
-        })
-        .await
-    }
-
-    /// Gives a folder another name, another parent, or both. Its id stays.
-    pub async fn move_folder(
-        self: &Arc<Self>,
-        mailbox: u64,
-        counter: u64,
-        parent: u64,
-        name: String,
-        by: Option<DeviceKey>,
-    ) -> Result<(), Error> {
-        self.write(mailbox, move |mut writer| async move {
-            let tree = &writer.state.tree;
-            let subtree = tree.subtree(counter);
-            if counter < FIRST_OWN {
-                return Err(Error::Forbidden("a default folder stays where it is"));
-            }
-            if subtree.contains(&parent) {
-                return Err(Error::Forbidden("a folder cannot be moved below itself"));
-            }
-            if tree.child(parent, &name) != Some(counter) {
-                writer.check_place(parent, &name).await?;
-            }
-            let height =
-                subtree.iter().filter_map(|&below| writer.state.tree.path(below)).map(|path| path.len());
-            let own = writer.state.tree.path(counter).ok_or(Error::Gone("the folder"))?.len();
-            let above =
-                if parent == ROOT { 0 } else { writer.state.tree.path(parent).map_or(0, |path| path.len()) };
-            if above + height.max().unwrap_or(own) - own >= DEPTH_MAX {
-                return Err(Error::OverBound("the depth of folders"));
-            }
-            let mut draft = writer.draft();
-            draft.by = by;
-            let mut folder = draft.folder(counter)?;
-            let number = draft.number();
-            draft.head.hierarchy = number;
-            (folder.parent, folder.name, folder.moved) = (parent, name, number);
-            draft.put_folder(counter, folder);
-            writer.commit(draft).await
         })
         .await
     }
@@ -142,35 +175,19 @@ impl Mailboxes {
         by: Option<DeviceKey>,
     ) -> Result<(), Error> {
         self.write(mailbox, move |mut writer| async move {
-            if counter < FIRST_OWN {
-                return Err(Error::Forbidden("a default folder cannot be removed"));
-            }
             if writer.state.tree.folder(counter).is_none() {
                 return Err(Error::Gone("the folder"));
             }
             let mut draft = writer.draft();
             draft.by = by;
-            for gone in writer.state.tree.subtree(counter) {
-                let number = draft.number();
-                draft.head.hierarchy = number;
-                draft.tree.remove(gone);
-                draft.delete(keys::folder(mailbox, gone));
-                draft.put(keys::folder_gone(mailbox, number), gone.encode());
-                draft.put(keys::garbage(mailbox, gone), Vec::new());
-            }
-            draft.garbage = true;
+            draft.remove_folder(counter)?;
             writer.commit(draft).await
         })
         .await
     }
 
     /// What became of the folder tree since a hierarchy number.
-    pub async fn tree_changes(
-        &self,
-        state: &super::State,
-        mailbox: u64,
-        since: u64,
-    ) -> Result<TreeChanges, Error> {
+    pub async fn tree_changes(&self, state: &State, mailbox: u64, since: u64) -> Result<TreeChanges, Error> {
         let changed =
             state.tree.iter().filter(|(_, folder)| folder.moved > since).map(|(at, _)| at).collect();
         let mut removed = Vec::new();

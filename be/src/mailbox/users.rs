@@ -217,6 +217,7 @@ impl Mailboxes {
             hierarchy: BIRTH,
             next_folder: FIRST_OWN,
             device_states: 0,
+            quota: super::quota::QuotaEdit::default(),
         };
         let mut commit = Commit::default()
             .expect(keys::user(name.as_str()), None)

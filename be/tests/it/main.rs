@@ -10,3 +10,4 @@ mod lmtp;
 mod push;
 mod refusals;
 mod users;
+mod webdav;

@@ -77,7 +77,7 @@ async fn what_came_before_subscribe_is_found_by_it() {
 async fn a_flag_may_wait_and_an_own_change_never_counts() {
     let be = Be::start().await;
     let url = format!("/exchange/{ALICE}/Inbox/a.eml");
-    let tag = be.alice("PUT", &url, &[], b"x").await.expect(201);
+    let tag = be.alice("PUT", &url, &[], b"Subject: x\r\n\r\n").await.expect(201);
     let (epoch, number) = tag.header("etag").unwrap().trim_matches('"').split_once('-').unwrap();
     let token = CollectionToken { epoch: epoch.parse().unwrap(), number: number.parse().unwrap() };
     let read = |value: u8| {
