@@ -3,7 +3,7 @@
 //! server runs. Both execute the same [`Order`].
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::auth::passwords;
 use crate::error::{Error, WithCauses};
 use crate::mailbox::Mailboxes;
 use crate::mailbox::users::Edit;
+use crate::store::{Copied, Usage};
 
 /// Bytes of a line, at most.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
@@ -55,6 +56,12 @@ pub enum Order {
     ListUsers {
         after: Option<String>,
     },
+    /// Back the store up into a directory of the server's host.
+    Backup {
+        target: PathBuf,
+    },
+    /// What the store takes.
+    Usage,
 }
 
 /// A user as `user list` shows it.
@@ -74,6 +81,8 @@ pub struct Listed {
 pub enum Answer {
     Done,
     Users { users: Vec<Listed>, more: bool },
+    BackedUp(Copied),
+    Usage(Usage),
     Refused(String),
 }
 
@@ -124,6 +133,14 @@ async fn attempt(boxes: &Arc<Mailboxes>, order: Order) -> Result<Answer, String>
                 })
                 .collect();
             return Ok(Answer::Users { users, more });
+        }
+        Order::Backup { target } => {
+            let copied = boxes.store.backup(&target, |_| ()).await.map_err(|error| told(error.into()))?;
+            tracing::info!(target = %target.display(), bodies = copied.bodies, "backed up");
+            return Ok(Answer::BackedUp(copied));
+        }
+        Order::Usage => {
+            return Ok(Answer::Usage(boxes.store.usage().await.map_err(|error| told(error.into()))?));
         }
     }
     Ok(Answer::Done)

@@ -12,6 +12,7 @@ pub mod error;
 pub mod http;
 pub mod lmtp;
 pub mod mailbox;
+pub mod maintenance;
 pub mod notifier;
 pub mod server;
 mod start;

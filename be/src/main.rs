@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use directpush_be::admin::{self, Answer, Listed, Order};
+use directpush_be::maintenance::{self, Bar, Summary};
 use directpush_be::{Config, mailbox::Mailboxes};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,40 @@ enum Command {
     /// Users: whether a server runs on this configuration or not.
     #[command(subcommand)]
     User(User),
+    /// Check everything the store keeps, while no server runs on it. Exit code 1: damaged, or something is lost.
+    Fsck {
+        /// Repair what can be repaired, and drop bodies that nothing uses.
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        form: Telling,
+    },
+    /// Make the index anew out of snapshot and journal, while no server runs on it.
+    Rebuild(Telling),
+    /// Back the store up into a directory, whether a server runs or not. One that holds an older backup gets what is new.
+    Backup {
+        /// On the server's host; best on another disk. Its user must be able to write there.
+        target: PathBuf,
+        #[command(flatten)]
+        form: Telling,
+    },
+    /// Bring a backup back, where there is no store yet.
+    Restore {
+        /// What `backup` has written.
+        source: PathBuf,
+        #[command(flatten)]
+        form: Telling,
+    },
+    /// What the store takes on the disk, in bytes.
+    Usage(Telling),
+}
+
+/// How a summary is told.
+#[derive(Args, Clone, Copy)]
+struct Telling {
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -143,6 +178,11 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None | Some(Command::Run) => runtime.block_on(serve(config)),
         Some(Command::User(command)) => runtime.block_on(user(&config, command)),
+        Some(command) => match runtime.block_on(maintain(&config, command)) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -213,6 +253,58 @@ impl Administrator {
         }
         Ok(())
     }
+}
+
+/// Looks after the store. Answers whether all is well.
+async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
+    let filter = tracing_subscriber::EnvFilter::new("warn");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    match command {
+        Command::Fsck { repair, form } => {
+            let report = maintenance::fsck(config, repair, Bar::new()).await?;
+            tell(&report, form)?;
+            return Ok(report.is_clean());
+        }
+        Command::Rebuild(form) => {
+            maintenance::rebuild(config, Bar::new()).await?;
+            tell(&(), form)?;
+        }
+        Command::Backup { target, form } => {
+            let target = std::path::absolute(target)?;
+            let asked = match &config.admin_socket {
+                Some(path) => admin::ask(path, &Order::Backup { target: target.clone() }).await?,
+                None => None,
+            };
+            match asked {
+                Some(Answer::BackedUp(copied)) => tell(&copied, form)?,
+                Some(Answer::Refused(why)) => bail!(why),
+                Some(_) => bail!("the server answered something else"),
+                None => tell(&maintenance::backup(config, &target, Bar::new()).await?, form)?,
+            }
+        }
+        Command::Restore { source, form } => {
+            tell(&maintenance::restore(config, source, Bar::new()).await?, form)?;
+        }
+        Command::Usage(form) => {
+            let administrator = Administrator::find(config).await?;
+            let usage = administrator.order(Order::Usage).await;
+            administrator.done().await?;
+            let Answer::Usage(usage) = usage? else { bail!("the server answered something else") };
+            tell(&usage, form)?;
+        }
+        Command::Run | Command::User(_) => {}
+    }
+    Ok(true)
+}
+
+fn tell(summary: &impl Summary, form: Telling) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if form.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&summary.json())?)?;
+    } else {
+        write!(out, "{}", summary.text())?;
+    }
+    Ok(())
 }
 
 async fn user(config: &Config, command: User) -> anyhow::Result<()> {

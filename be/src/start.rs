@@ -22,7 +22,7 @@ use crate::mailbox::{Mailboxes, SWEEP_EVERY, purge};
 use crate::notifier::Notifier;
 use crate::server::Server;
 use crate::store::{Store, StoreOptions};
-use crate::{admin, http, lmtp};
+use crate::{admin, http, lmtp, maintenance};
 
 /// How long connections may take to finish what they do when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -104,6 +104,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
     background.spawn(notifier.run(background_stop.clone()));
     background.spawn(purge::run(boxes.clone(), jobs, background_stop.clone()));
+    background.spawn(maintenance::collect(boxes.store.clone(), background_stop.clone()));
     background.spawn(sweep(server.clone(), background_stop.clone()));
     accepting.spawn(http::accept(server.clone(), listener, shutdown.clone(), accepting.clone()));
     let places = Arc::new(Semaphore::new(server.config.limits.lmtp_connections_max));

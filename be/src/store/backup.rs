@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! manifest                         written last, under another name first
+//! lock                             locked while a backup is written
 //! <position>-<random>.snapshot     the index
 //! bodies/<two digits>/<name>       as in the store
 //! ```
@@ -21,15 +22,16 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    BodyId, Progress, StoreError, Watch,
+    BodyId, Progress, StoreError, Value, Watch,
     disk::{Disk, RealDisk, make_dir},
     files::names_in,
     journal,
     place::Place,
-    snapshot::{self, SnapshotReader},
+    snapshot::{self, SnapshotReader, SnapshotWriter},
 };
 
 const FIRST_LINE: &str = "directpush backup 1";
@@ -38,7 +40,7 @@ const MANIFEST: &str = "manifest";
 const LINE_BYTES_MAX: u64 = 1024;
 
 /// What a backup holds, or a restore has brought back.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Copied {
     /// Keys of the index.
     pub entries: u64,
@@ -216,6 +218,11 @@ pub(crate) fn backup(
     watch: Watch<'_>,
 ) -> Result<Copied, StoreError> {
     make_dir(&RealDisk, target)?;
+    let lock = target.join("lock");
+    let lock = File::create(&lock).map_err(fail("create", &lock))?;
+    if lock.try_lock().is_err() {
+        return Err(StoreError::InUse(target.to_owned()));
+    }
     make_dir(&RealDisk, &target.join("bodies"))?;
     let mut manifest = ManifestWriter::create(target)?;
     // A name of its own: the one of an older backup must stay as it is until this one is whole.
@@ -314,11 +321,17 @@ fn remove_superfluous(target: &Path, snapshot: &str, watch: Watch<'_>) -> Result
 }
 
 /// Brings a backup back into `dir`, which is empty, not there, or was left by an interrupted restore.
-/// Reads all of the backup before anything is written. Blocks.
+/// Reads all of the backup before anything is written. `renew` may change the value of a key on the way:
+/// what was promised to others after the backup was made must not come true in another way. Blocks.
 ///
 /// # Errors
 /// `Corrupt` when the backup is not what was written; `Io`, also for a directory that is in use.
-pub fn restore(backup: &Path, dir: &Path, watch: Watch<'_>) -> Result<Copied, StoreError> {
+pub fn restore(
+    backup: &Path,
+    dir: &Path,
+    renew: &mut dyn FnMut(&[u8], Value) -> Value,
+    watch: Watch<'_>,
+) -> Result<Copied, StoreError> {
     let place = Place::for_restore(dir, Arc::new(RealDisk))?;
     let (listed, mut copied) = verify(backup, watch)?;
     let disk = &*place.disk;
@@ -348,8 +361,14 @@ pub fn restore(backup: &Path, dir: &Path, watch: Watch<'_>) -> Result<Copied, St
     let from = backup.join(&listed.name);
     let through = snapshot::summary(&from)?.through;
     make_dir(disk, &place.snapshots())?;
-    bring(&from, &snapshot::path_of(&place.snapshots(), through), false)?;
-    disk.sync_dir(&place.snapshots()).map_err(fail("sync", &place.snapshots()))?;
+    let mut reader = SnapshotReader::open(&from)?;
+    let path = snapshot::path_of(&place.snapshots(), through);
+    let mut writer = SnapshotWriter::create(Arc::clone(&place.disk), &path, through)?;
+    while let Some((key, value)) = reader.next()? {
+        let value = value.map(|value| renew(&key, value));
+        writer.add(&key, value.as_deref())?;
+    }
+    writer.finish()?;
     journal::create_behind(&place.journal(), disk, through)?;
     place.write_format()?;
     place.restored()?;

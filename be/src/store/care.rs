@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     BodyId, Progress, Range, Read, Store, StoreError, StoreOptions, Watch,
     backup::{self, Copied},
@@ -28,7 +30,7 @@ pub(crate) struct Embedded {
 }
 
 /// What a store takes, in bytes of files.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Usage {
     /// Keys and values at the last snapshot; 0 before the first.
     pub live: u64,

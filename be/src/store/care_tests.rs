@@ -191,7 +191,10 @@ async fn a_backup_of_a_busy_store_is_one_of_its_states() {
     for round in 0..4 {
         let copied = store.backup(&target, |_| ()).await.unwrap();
         let back = scratch.path().join(format!("back-{round}"));
-        assert_eq!(restore(&target, &back, &mut |_| ()).unwrap().entries, copied.entries);
+        assert_eq!(
+            restore(&target, &back, &mut |_, value| value, &mut |_| ()).unwrap().entries,
+            copied.entries
+        );
         let report = check(&back, false);
         assert!(report.is_clean(), "round {round}: {:?}", report.findings);
         let restored = open(&back).await;
@@ -214,7 +217,7 @@ async fn a_backup_of_a_busy_store_is_one_of_its_states() {
     assert_eq!(copied.bodies, 20);
     let again = store.backup(&target, |_| ()).await.unwrap();
     assert_eq!((again.bodies, again.new_bodies), (20, 0), "only what is new is copied");
-    assert_eq!(fs::read_dir(&target).unwrap().count(), 3, "manifest, bodies and one snapshot");
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 4, "lock, manifest, bodies and one snapshot");
     assert_eq!(fs::read_dir(dir.join("snapshots")).unwrap().count(), 1);
     store.close().await.unwrap();
 }
@@ -239,7 +242,7 @@ async fn a_damaged_backup_is_refused_before_anything_is_written() {
     for bad in (0..lines.len()).step_by(9).map(without).chain([manifest.replace("body 0", "body ../0")]) {
         fs::write(target.join("manifest"), bad).unwrap();
         let back = scratch.path().join("refused");
-        let refused = restore(&target, &back, &mut |_| ());
+        let refused = restore(&target, &back, &mut |_, value| value, &mut |_| ());
         assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
         assert!(!back.join("bodies").exists() && !back.join("format").exists());
         let refused = Store::open(&back, &small()).await.err();
@@ -253,13 +256,21 @@ async fn a_damaged_backup_is_refused_before_anything_is_written() {
     fs::remove_file(&body).unwrap();
     fs::write(&body, "another").unwrap();
     let back = scratch.path().join("back");
-    assert!(matches!(restore(&target, &back, &mut |_| ()), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        restore(&target, &back, &mut |_, value| value, &mut |_| ()),
+        Err(StoreError::Corrupt { .. })
+    ));
     fs::write(&body, bytes).unwrap();
     // It goes on where it was interrupted.
     fs::create_dir_all(back.join("journal")).unwrap();
-    restore(&target, &back, &mut |_| ()).unwrap();
-    assert_eq!(content(&back).await, expected);
-    assert!(restore(&target, &back, &mut |_| ()).is_err(), "not over a store");
+    let mut renewed = expected.clone();
+    for (key, value) in &mut renewed {
+        value.extend(key.first());
+    }
+    let mut renew = |key: &[u8], value: Value| [value.as_slice(), &key[..1]].concat();
+    restore(&target, &back, &mut renew, &mut |_| ()).unwrap();
+    assert_eq!(content(&back).await, renewed);
+    assert!(restore(&target, &back, &mut |_, value| value, &mut |_| ()).is_err(), "not over a store");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 //! mailbox, and which bodies are still referenced.
 
 mod backup;
+pub mod bench;
 mod care;
 #[cfg(test)]
 mod care_tests;
