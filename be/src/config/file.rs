@@ -147,6 +147,8 @@ fn limits(root: &mut Section<'_>) -> Limits {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let mut read = |key: &str, low: u64, high: u64, default: u64| section.number(key, low..=high, default);
     limits.connections_max = size(read("connections", 1, 1_000_000, limits.connections_max as u64));
+    limits.connections_per_address_max =
+        size(read("connections_per_address", 1, 1_000_000, limits.connections_per_address_max as u64));
     limits.lmtp_connections_max =
         size(read("lmtp_connections", 1, 100_000, limits.lmtp_connections_max as u64));
     limits.mail_bytes_max = read("mail_bytes", 64 << 10, 1 << 30, limits.mail_bytes_max);

@@ -80,6 +80,8 @@ pub enum AccessLog {
 pub struct Limits {
     /// HTTP connections at once.
     pub connections_max: usize,
+    /// HTTP connections at once of one address that is no front end's.
+    pub connections_per_address_max: usize,
     /// LMTP connections at once.
     pub lmtp_connections_max: usize,
     /// A message or another item, in bytes.
@@ -96,7 +98,8 @@ pub struct Limits {
     pub datagrams_per_second: u32,
     /// How long a request's header may take, and its body without progress, in seconds.
     pub request_secs: u64,
-    /// How long a connection may be idle between requests, in seconds.
+    /// How long a front end's connection may be idle between requests, in seconds. A user's at most five minutes, one
+    /// that has proved nothing at most `request_secs`.
     pub idle_secs: u64,
 }
 
@@ -104,6 +107,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
+            connections_per_address_max: 256,
             lmtp_connections_max: 128,
             mail_bytes_max: 25 * 1024 * 1024,
             recipients_max: 1000,

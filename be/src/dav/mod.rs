@@ -146,13 +146,14 @@ impl Call<'_> {
     }
 }
 
-/// Answers a request.
+/// Answers a request. `prove` is told once the asker has proved who they are: whether it is a front end.
 pub async fn answer(
     server: &Arc<Server>,
     peer: SocketAddr,
     parts: &Parts,
     incoming: Incoming,
     who: &mut Who,
+    prove: &(dyn Fn(bool) + Sync),
 ) -> Reply {
     let method = parts.method.as_str();
     if method == "OPTIONS" {
@@ -187,6 +188,7 @@ pub async fn answer(
             return reply::refusal(&refusal);
         }
     };
+    prove(matches!(principal, Principal::FrontEnd { .. }));
     who.name = match &principal {
         Principal::FrontEnd { at, acting } => Some(
             acting

@@ -47,6 +47,28 @@ impl Budget {
     }
 }
 
+/// Memory is taken in steps of so many units while a body comes in.
+const STEP: u32 = 64;
+
+impl Budget {
+    /// Makes a place grow to so many bytes. False if there is no room within a while.
+    async fn grow(&self, place: &mut Option<OwnedSemaphorePermit>, bytes: u64) -> bool {
+        let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
+        let held = place.as_ref().map_or(0, |place| u32::try_from(place.num_permits()).unwrap_or(u32::MAX));
+        if wanted <= held {
+            return true;
+        }
+        let more = wanted.next_multiple_of(STEP).min(self.units) - held;
+        let waiting = self.places.clone().acquire_many_owned(more);
+        let Ok(Ok(more)) = timeout(PLACE_WAIT, waiting).await else { return false };
+        match place {
+            Some(place) => place.merge(more),
+            None => *place = Some(more),
+        }
+        true
+    }
+}
+
 /// A place in memory for a body that is to be sent.
 pub async fn reserve(server: &Server, bytes: u64) -> Result<OwnedSemaphorePermit, Reply> {
     server.budget.take(bytes).await.ok_or_else(reply::busy)
@@ -81,10 +103,10 @@ pub async fn read(
     if length == Some(0) || hyper::body::Body::is_end_stream(&incoming) {
         return Ok(Read { bytes: Bytes::new(), _place: None });
     }
-    let place = reserve(server, length.unwrap_or(bytes_max)).await?;
-    let start = Instant::now();
+    let mut start = Instant::now();
     let patience = Duration::from_secs(server.config.limits.request_secs);
     let mut bytes = BytesMut::new();
+    let mut place: Option<OwnedSemaphorePermit> = None;
     loop {
         let due = start + patience + Duration::from_secs(bytes.len() as u64 / BYTES_PER_SEC_MIN);
         let frame = match timeout_at(due, incoming.frame()).await {
@@ -97,17 +119,44 @@ pub async fn read(
             Ok(Some(Ok(frame))) => frame,
         };
         if let Ok(data) = frame.into_data() {
-            if bytes.len() as u64 + data.len() as u64 > bytes_max {
+            let wanted = bytes.len() as u64 + data.len() as u64;
+            if wanted > bytes_max {
                 return Err(too_large());
             }
+            // Room is taken for what has come, not for what was announced: announcing costs nothing.
+            let before = Instant::now();
+            if !server.budget.grow(&mut place, wanted).await {
+                return Err(reply::with(reply::busy(), header::CONNECTION, "close"));
+            }
+            start += before.elapsed();
             bytes.extend_from_slice(&data);
         }
     }
-    Ok(Read { bytes: bytes.freeze(), _place: Some(place) })
+    Ok(Read { bytes: bytes.freeze(), _place: place })
 }
 
 /// 413; the connection ends with it, because what is left of the body is not read.
 fn too_large() -> Reply {
     let reply = reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
     reply::with(reply, header::CONNECTION, "close")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_grows_with_what_has_come() {
+        let budget = Budget::new(256 * UNIT);
+        let (mut one, mut two) = (None, None);
+        assert!(budget.grow(&mut one, 10).await && budget.grow(&mut one, 64 * UNIT).await);
+        assert_eq!(one.as_ref().unwrap().num_permits(), 64);
+        assert!(budget.grow(&mut two, 100 * UNIT).await);
+        assert_eq!(two.as_ref().unwrap().num_permits(), 128);
+        assert!(!budget.grow(&mut two, 200 * UNIT).await, "the first one holds 64");
+        drop(one);
+        // One body larger than all of the budget takes all of it.
+        assert!(budget.grow(&mut two, u64::MAX).await);
+        assert_eq!(two.unwrap().num_permits(), 256);
+    }
 }

@@ -1,7 +1,8 @@
 //! One connection: hyper, and a clock on what the peer makes us wait for.
 //!
 //! A request's head that trickles in is answered 408; hyper itself answers a head over 16 KiB with 431.
-//! An idle connection may stay: front ends keep one open to notice that this process went away.
+//! How long an idle connection may stay depends on whose it is (`places`): front ends keep one open to notice
+//! that this process went away.
 
 use std::future::Future as _;
 use std::io;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::places::Place;
 use crate::server::Server;
 
 /// Bytes of a request's head, request line included.
@@ -41,6 +43,18 @@ struct Watched {
     phase: Arc<Mutex<Phase>>,
 }
 
+impl Watched {
+    /// A peer that takes what we send is not idle.
+    fn sent(&self, polled: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(1..)) = polled {
+            let mut phase = self.phase.lock();
+            if matches!(*phase, Phase::Idle(_)) {
+                *phase = Phase::Idle(Instant::now());
+            }
+        }
+    }
+}
+
 impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -61,7 +75,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.sent(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -77,7 +93,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.sent(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -94,19 +112,27 @@ enum End {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+pub(super) async fn serve(
+    server: Arc<Server>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    stop: CancellationToken,
+) {
     let Ok(local) = stream.local_addr() else { return };
     let phase = Arc::new(Mutex::new(Phase::Idle(Instant::now())));
     let io = TokioIo::new(Watched { stream, phase: phase.clone() });
     let limits = server.config.limits;
+    let place = Arc::new(place);
+    let leave = place.leave.clone();
     let service = {
-        let phase = phase.clone();
+        let (phase, place) = (phase.clone(), place.clone());
         hyper::service::service_fn(move |request| {
             *phase.lock() = Phase::Asked;
-            let (server, phase) = (server.clone(), phase.clone());
+            let (server, phase, place) = (server.clone(), phase.clone(), place.clone());
             // Boxed, so that the connection can be taken apart again.
             Box::pin(async move {
-                let reply = super::answer(server, peer, local, request).await;
+                let reply = super::answer(server, peer, local, request, &place).await;
                 *phase.lock() = Phase::Idle(Instant::now());
                 Ok::<_, std::convert::Infallible>(reply)
             })
@@ -115,10 +141,19 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAd
     let mut connection = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(io, service);
     let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     let mut stopped = std::pin::pin!(stop.cancelled());
+    let mut left = std::pin::pin!(leave.cancelled());
     let mut stopping = false;
     let end = std::future::poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if !stopping && left.as_mut().poll(cx).is_ready() {
+            // Another needs the place: at once if nothing goes on here, else when it is done.
+            stopping = true;
+            if !matches!(*phase.lock(), Phase::Asked) {
+                return Poll::Ready(End::Idle);
+            }
             Pin::new(&mut connection).graceful_shutdown();
         }
         if connection.poll_without_shutdown(cx).is_ready() {
@@ -128,7 +163,7 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAd
             let (due, end) = match *phase.lock() {
                 Phase::Asked => return Poll::Pending,
                 Phase::Head(since) => (since + Duration::from_secs(limits.request_secs), End::Slow),
-                Phase::Idle(since) => (since + Duration::from_secs(limits.idle_secs), End::Idle),
+                Phase::Idle(since) => (since + place.patience(), End::Idle),
             };
             if Instant::now() >= due {
                 return Poll::Ready(end);

@@ -5,6 +5,7 @@
 pub mod access_log;
 pub mod body;
 pub mod connection;
+mod places;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::dav::{self, reply};
 use crate::server::Server;
+use places::{Owner, Place, Places};
 
 /// What a connection beyond the bound is told.
 const FULL: &[u8] =
@@ -30,7 +32,7 @@ const FULL: &[u8] =
 
 /// Accepts until `stop`; connections are given the time to finish what they do by `tasks`' owner.
 pub async fn accept(server: Arc<Server>, listener: TcpListener, stop: CancellationToken, tasks: TaskTracker) {
-    let places = Arc::new(tokio::sync::Semaphore::new(server.config.limits.connections_max));
+    let places = Places::new(server.config.limits);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -44,7 +46,7 @@ pub async fn accept(server: Arc<Server>, listener: TcpListener, stop: Cancellati
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(place) = places.enter(peer.ip(), Instant::now()) else {
             tracing::warn!(%peer, "too many connections");
             tasks.spawn(turn_away(stream));
             continue;
@@ -52,8 +54,7 @@ pub async fn accept(server: Arc<Server>, listener: TcpListener, stop: Cancellati
         prepare(&stream);
         let (server, stop) = (server.clone(), stop.clone());
         tasks.spawn(async move {
-            connection::serve(server, stream, peer, stop).await;
-            drop(place);
+            connection::serve(server, stream, peer, place, stop).await;
         });
     }
 }
@@ -80,11 +81,15 @@ async fn answer(
     peer: SocketAddr,
     local: SocketAddr,
     request: Request<Incoming>,
+    place: &Place,
 ) -> Response<Full<bytes::Bytes>> {
     let start = Instant::now();
     let (parts, incoming) = request.into_parts();
     let mut who = dav::Who::default();
-    let reply = dav::answer(&server, peer, &parts, incoming, &mut who).await;
+    let prove = |front_end| {
+        place.prove(if front_end { Owner::FrontEnd } else { Owner::User }, Instant::now());
+    };
+    let reply = dav::answer(&server, peer, &parts, incoming, &mut who, &prove).await;
     let reply = reply::with_ours(reply, headers::BOOT, &server.boot);
     if let Some(log) = &server.access_log {
         log.write(&access_log::Line {

@@ -11,6 +11,8 @@
 
 pub mod condition;
 pub mod folders;
+#[cfg(test)]
+mod history_tests;
 pub mod items;
 pub mod keys;
 pub mod kind;
