@@ -10,13 +10,14 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use directpush_common::clock::Moment;
-use directpush_common::names::{DeviceKey, FolderId, UserName};
+use directpush_common::dav::hierarchy::Class;
+use directpush_common::names::{DeviceKey, FolderId, Guid, UserName};
 use directpush_common::numbers::Number;
 use directpush_common::sync::state::KeyState;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 
-use crate::push::Watches;
+use crate::push::{Watch, Watches};
 
 /// Devices remembered in each of two generations.
 const DEVICES_MAX: usize = 200_000;
@@ -57,12 +58,85 @@ pub struct Rare {
     pub refusals: u32,
     /// When the last of them was.
     pub refused_at: Moment,
+    /// The folders that a device synchronised before its first Ping, which then need not be read.
+    pub synced: Option<Watches>,
+    /// The device has no AutdState.xml, as of `state`.
+    pub no_autd: bool,
 }
+
+impl Rare {
+    fn is_idle(&self) -> bool {
+        let told = self.unsent.is_empty() && self.unsynced_told.is_none();
+        told && self.refusals == 0 && self.synced.is_none() && !self.no_autd
+    }
+}
+
+/// Folders remembered of a device that never pinged.
+const SYNCED_MAX: usize = 64;
 
 impl Known {
     /// Forgets everything that the back end could contradict.
     pub fn forget(&mut self) {
         (self.state, self.seen, self.autd, self.watches) = (0, None, None, None);
+        if let Some(rare) = &mut self.rare {
+            (rare.synced, rare.no_autd) = (None, false);
+        }
+        self.settle();
+    }
+
+    /// Gives back what no longer holds anything.
+    pub fn settle(&mut self) {
+        self.rare.take_if(|rare| rare.is_idle());
+    }
+
+    /// One of the device's objects was written, having been read at device-state number `before`, and the number is
+    /// `after` now. Whether what is remembered still holds: nobody else wrote between what is remembered and what was read.
+    /// (Nor in the moment between reading and writing, which cannot be told: the numbers of a mailbox's devices
+    /// are of one row.)
+    pub fn wrote(&mut self, before: u64, after: u64) -> bool {
+        if before == 0 {
+            // There was no object at all, so there is nothing but this one.
+            self.forget();
+            self.state = after;
+            self.rare().no_autd = true;
+            return true;
+        }
+        let holds = self.state == before;
+        self.state = if holds { after } else { 0 };
+        holds
+    }
+
+    /// The device was told the hierarchy as of number `seen`.
+    pub fn folder_synced(&mut self, seen: Number, before: u64, after: u64) {
+        if !self.wrote(before, after) {
+            self.forget();
+            self.state = after;
+        }
+        self.seen = Some(seen);
+        if let Some(rare) = &mut self.rare {
+            rare.synced = None;
+        }
+    }
+
+    /// A folder of the hierarchy as of this number.
+    pub fn met(&mut self, installation: Guid, hierarchy: Number, watch: Watch) {
+        if self.watches.is_some() {
+            return;
+        }
+        let synced = &mut self.rare().synced;
+        let known = synced.take().filter(|it| it.installation == installation && it.hierarchy == hierarchy);
+        let mut known = known.unwrap_or_else(|| Watches::new(installation, hierarchy, 1));
+        if known.folders().len() < SYNCED_MAX && known.position(watch.folder(installation)).is_none() {
+            known.push(watch);
+        }
+        *synced = Some(known);
+    }
+
+    /// The class of a folder, if it is remembered as of this hierarchy number.
+    pub fn class_of(&self, folder: FolderId, hierarchy: Number) -> Option<Class> {
+        let synced = || self.rare.as_ref()?.synced.as_ref();
+        let known = self.watches.as_deref().or_else(synced)?;
+        known.class_of(folder).filter(|_| known.hierarchy == hierarchy)
     }
 
     /// The rare things.
@@ -77,14 +151,16 @@ impl Known {
             rare.unsent.retain(|unsent| *unsent != folder);
             rare.refusals = 0;
         }
-        if self.state != before || before == 0 {
-            self.state = 0;
-            return;
-        }
-        self.state = after;
-        let Some(watches) = &mut self.watches else { return };
+        let holds = self.wrote(before, after);
+        self.settle();
+        let watches = match &mut self.watches {
+            _ if !holds => None,
+            Some(watches) => Some(Arc::make_mut(watches)),
+            None => self.rare.as_mut().and_then(|rare| rare.synced.as_mut()),
+        };
+        let Some(watches) = watches else { return };
         if let Some(at) = watches.position(folder) {
-            Arc::make_mut(watches).set_known(at, key.base, key.floor, key.is_pending());
+            watches.set_known(at, key.base, key.floor, key.is_pending());
         }
     }
 }
@@ -138,13 +214,11 @@ impl Devices {
 
 #[cfg(test)]
 mod tests {
-    use directpush_common::dav::hierarchy::Class;
     use directpush_common::dav::subscribe::Since;
-    use directpush_common::names::Guid;
     use directpush_common::numbers::CollectionToken;
 
     use super::*;
-    use crate::push::{Watch, Words};
+    use crate::push::Words;
 
     #[test]
     fn the_same_device_is_found_again_and_users_do_not_share() {
@@ -170,5 +244,37 @@ mod tests {
         assert_eq!((known.state, watches.since(&watches.folders()[0])), (11, Since::Token(token(9))));
         known.synced(folder, &key, 12, 13);
         assert_eq!(known.state, 0, "somebody else wrote in between");
+    }
+
+    #[test]
+    fn the_first_ping_of_a_device_finds_what_its_syncs_left() {
+        let folder = FolderId { installation: Guid([1; 16]), counter: 2 };
+        let token = CollectionToken { epoch: 1, number: Number(9) };
+        let mut known = Known::default();
+        known.folder_synced(Number(3), 0, 1);
+        assert!(known.rare().no_autd, "there was nothing before");
+        known.met(
+            folder.installation,
+            Number(3),
+            Watch::new(2, Class::Email, Words::default().share("Inbox/")),
+        );
+        assert_eq!(known.class_of(folder, Number(3)), Some(Class::Email));
+        assert_eq!(known.class_of(folder, Number(4)), None, "another hierarchy");
+        known.synced(folder, &KeyState { base: Some(token), ..KeyState::default() }, 1, 2);
+        assert_eq!((known.state, known.seen), (2, Some(Number(3))));
+        let synced = known.rare().synced.clone().unwrap();
+        let selected = synced.select([(folder, Class::Email)].into_iter()).unwrap();
+        assert_eq!(selected.since(&selected.folders()[0]), Since::Token(token));
+        assert!(synced.select([(FolderId { counter: 5, ..folder }, Class::Email)].into_iter()).is_none());
+        let called = synced.select([(folder, Class::Notes)].into_iter()).unwrap();
+        assert_eq!((called.folders()[0].class(), called.class_of(folder)), (Class::Notes, None));
+        known.synced(folder, &KeyState::default(), 3, 4);
+        assert_eq!(known.state, 0, "somebody else wrote in between");
+        known.folder_synced(Number(3), 5, 6);
+        assert_eq!((known.state, known.seen), (6, Some(Number(3))));
+        assert!(
+            known.rare.is_none(),
+            "what the Syncs left is of unknown age, and AutdState.xml may be there by now"
+        );
     }
 }

@@ -21,7 +21,7 @@ async fn a_ping_runs_as_the_article_tells() {
     stage.armed(1).await;
     let before = methods(&stage.sights());
     let autd: Vec<&String> = before.iter().filter(|line| line.contains("AutdState.xml")).collect();
-    assert_eq!(autd, ["GET AutdState.xml 404", "PUT AutdState.xml 201"]);
+    assert_eq!(autd, ["PUT AutdState.xml 201"], "a new device has none to be read");
     assert_eq!(before.last().map(String::as_str), Some("SUBSCRIBE Inbox 200"));
     assert_eq!(before.iter().filter(|line| line.starts_with("SUBSCRIBE")).count(), 1, "one per folder");
 

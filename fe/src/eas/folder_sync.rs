@@ -41,12 +41,13 @@ pub async fn run(request: &Request) -> Result<Reaction> {
     let hierarchy = request.backend().hierarchy(&request.session, since).await?;
     let after = before.answered(key, hierarchy.number);
     if after != before {
-        let (put, _) = state::save(request, FOLDER_SYNC, loaded.tag.as_deref(), &after).await?;
+        let (put, fresh) = state::save(request, FOLDER_SYNC, loaded.tag.as_deref(), &after).await?;
         if put == Put::Conflict {
             // Two FolderSyncs of one device at once: the other one's key holds, this device asks again.
             return Ok(failed(FolderSyncStatus::ServerError));
         }
-        request.device.known.lock().state = 0;
+        let mut known = request.device.known.lock();
+        known.folder_synced(after.hierarchy, loaded.fresh.state, fresh.state);
     }
     let changes = changes(&hierarchy, since, after.key);
     let note = format!(

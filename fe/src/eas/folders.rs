@@ -65,3 +65,12 @@ pub fn find<'a>(hierarchy: &'a Hierarchy, id: &str) -> Option<&'a Folder> {
     let id: FolderId = id.parse().ok()?;
     hierarchy.folders.iter().find(|folder| folder.id == id)
 }
+
+/// The part of a folder's URL below its mailbox; the back end may give the URL absolute.
+pub fn path_below<'a>(url: &'a str, mailbox: &str) -> Option<&'a str> {
+    let path = match url.split_once("://") {
+        Some((_, rest)) => &rest[rest.find('/')?..],
+        None => url,
+    };
+    path.strip_prefix(mailbox).filter(|path| !path.is_empty())
+}

@@ -115,6 +115,7 @@ async fn establish(request: &Request, complete: Complete) -> Result<Reaction> {
         if let Some(rare) = &mut request.device.known.lock().rare {
             rare.refusals = 0;
         }
+        request.device.known.lock().settle();
         let parked = ParkedPing::new(request, wait);
         return Ok(Reaction::Park(Box::new(parked)));
     };

@@ -44,11 +44,11 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         PolicyRequest::Acknowledge { policy_type, key, .. } => acknowledge(policy_type, key, &mut after),
     });
     if after != before {
-        let (put, _) = state::save(request, PROVISION, loaded.tag.as_deref(), &after).await?;
+        let (put, fresh) = state::save(request, PROVISION, loaded.tag.as_deref(), &after).await?;
         if put == Put::Conflict {
             return Ok(answer(&ProvisionResponse::failed(ProvisionStatus::ServerError)));
         }
-        request.device.known.lock().state = 0;
+        request.device.known.lock().wrote(loaded.fresh.state, fresh.state);
     }
     Ok(answer(&ProvisionResponse {
         device_information: asked.device_information.map(|_| true),

@@ -54,10 +54,15 @@ pub async fn parameters(
     request: &Request,
     body: PingBody,
 ) -> Result<std::result::Result<Parameters, PingResponse>> {
-    let stored = stored(request).await?;
     let (asked_secs, asked_folders) = match body {
         PingBody::Empty => (None, None),
         PingBody::Full(asked) => (asked.heartbeat, asked.folders),
+    };
+    let whole = asked_secs.is_some() && asked_folders.as_ref().is_some_and(|folders| !folders.is_empty());
+    // A new device that leaves nothing out: there is nothing to read.
+    let stored = match stored_never(request).filter(|_| whole) {
+        Some(never) => never,
+        None => stored(request).await?,
     };
     let cached = stored.autd.as_ref();
     let heartbeat =
@@ -88,15 +93,8 @@ pub async fn parameters(
     let mut fresh = stored.fresh;
     let mut remembered = stored.remembered;
     if stored.autd.as_ref() != Some(&autd) {
-        let written = put(request, &autd).await?;
+        fresh = put(request, &autd, fresh.state).await?;
         let mut known = request.device.known.lock();
-        // Our own write moved the number; what was true before it still is, but for the folder list.
-        if known.state == fresh.state {
-            known.state = written.state;
-        } else {
-            known.state = 0;
-        }
-        fresh = written;
         remembered = known.watches.as_ref().is_some_and(|watches| lists(watches, &autd.folders));
         if !remembered {
             known.watches = None;
@@ -119,7 +117,7 @@ async fn keep_half(
     let half = AutdState { heartbeat_secs, folders };
     let nothing = half.heartbeat_secs == 0 && half.folders.is_empty();
     if !nothing && stored.autd.as_ref() != Some(&half) {
-        put(request, &half).await?;
+        put(request, &half, stored.fresh.state).await?;
         // The folders of what is remembered are those of the last whole question.
         request.device.known.lock().autd = None;
     }
@@ -131,6 +129,15 @@ struct Stored {
     fresh: Fresh,
     /// The remembered folder list is the stored one.
     remembered: bool,
+}
+
+/// That there is no AutdState.xml, if that is known. Should another front end have written one since, ours
+/// replaces it as it would in any order, and the number says that something else happened.
+fn stored_never(request: &Request) -> Option<Stored> {
+    let known = request.device.known.lock();
+    let never = known.state != 0 && known.rare.as_ref().is_some_and(|rare| rare.no_autd);
+    let fresh = Fresh { state: known.state, ..Fresh::default() };
+    never.then_some(Stored { autd: None, fresh, remembered: false })
 }
 
 /// AutdState.xml, from memory when the back end says that it is as it was.
@@ -177,15 +184,22 @@ async fn stored(request: &Request) -> Result<Stored> {
     })
 }
 
-async fn put(request: &Request, autd: &AutdState) -> Result<Fresh> {
+/// Writes AutdState.xml; `before` is the device-state number that goes with what is remembered.
+async fn put(request: &Request, autd: &AutdState, before: u64) -> Result<Fresh> {
     let content = autd.to_xml();
     // The last full Ping wins, whichever front end it came to.
     let put = request.backend().device_put(&request.session, &request.device.key, AUTD, If::Any, content);
     let (put, fresh) = put.await?;
-    request.device.known.lock().autd = match put {
+    let mut known = request.device.known.lock();
+    // Our own write moved the number; what was true before it still is, but for the folder list.
+    known.wrote(before, fresh.state);
+    known.autd = match put {
         Put::Done(tag) => Some((tag, autd.heartbeat_secs)),
         Put::Conflict => None,
     };
+    if let Some(rare) = &mut known.rare {
+        rare.no_autd = false;
+    }
     Ok(fresh)
 }
 
@@ -224,11 +238,30 @@ pub async fn complete(request: &Request, parameters: Parameters) -> Result<Optio
     if let Some(watches) = watches.filter(|watches| valid && remembered && watches.hierarchy == seen) {
         return Ok(Some(Complete { heartbeat_secs, watches }));
     }
-    let Some(watches) = read_watches(request, &autd.folders, seen).await? else { return Ok(None) };
+    let synced = if valid { from_syncs(request, &autd.folders, seen) } else { None };
+    let watches = match synced {
+        Some(watches) => watches,
+        None => match read_watches(request, &autd.folders, seen).await? {
+            Some(watches) => watches,
+            None => return Ok(None),
+        },
+    };
     let watches = Arc::new(watches);
     let mut known = request.device.known.lock();
     (known.state, known.seen, known.watches) = (fresh.state, Some(seen), Some(Arc::clone(&watches)));
+    if let Some(rare) = &mut known.rare {
+        rare.synced = None;
+    }
+    known.settle();
     Ok(Some(Complete { heartbeat_secs, watches }))
+}
+
+/// The folders as the device's Syncs left them, if it synchronised all of them here.
+fn from_syncs(request: &Request, listed: &[AutdFolder], hierarchy: Number) -> Option<Watches> {
+    let ids: Option<Vec<_>> = listed.iter().map(|it| Some((it.id.parse().ok()?, it.class))).collect();
+    let known = request.device.known.lock();
+    let synced = known.rare.as_ref()?.synced.as_ref().filter(|synced| synced.hierarchy == hierarchy)?;
+    synced.select(ids?.into_iter())
 }
 
 async fn hierarchy_seen(request: &Request) -> Result<Option<Number>> {
@@ -246,22 +279,14 @@ async fn read_watches(
     let mut watches = Watches::new(Guid([0; 16]), hierarchy, listed.len());
     for (at, AutdFolder { id, class }) in listed.iter().enumerate() {
         let Some(folder) = folders::find(&known, id) else { return Ok(None) };
-        let Some(path) = path_below(&folder.url, &below) else { return Ok(None) };
+        let Some(path) = folders::path_below(&folder.url, &below) else { return Ok(None) };
         watches.installation = folder.id.installation;
-        watches.push(Watch::new(folder.id.counter, *class, request.front.words.share(path)));
+        let watch = Watch::new(folder.id.counter, folder.class, request.front.words.share(path));
+        watches.push(watch.called(*class));
         let loaded = state::load::<CollectionState>(request, &state::collection(folder.id)).await?;
         if let Some(state) = loaded.value {
             watches.set_known(at, state.current.base, state.current.floor, state.current.is_pending());
         }
     }
     Ok(Some(watches))
-}
-
-/// The part of a folder's URL below its mailbox; the back end may give the URL absolute.
-fn path_below<'a>(url: &'a str, mailbox: &str) -> Option<&'a str> {
-    let path = match url.split_once("://") {
-        Some((_, rest)) => &rest[rest.find('/')?..],
-        None => url,
-    };
-    path.strip_prefix(mailbox).filter(|path| !path.is_empty())
 }

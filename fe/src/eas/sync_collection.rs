@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use directpush_common::change::{Cause, EntryKind, Live};
-use directpush_common::dav::hierarchy::{Class, Folder, Hierarchy};
+use directpush_common::dav::hierarchy::Class;
 use directpush_common::dav::items::ItemsRequest;
 use directpush_common::eas::status::SyncStatus;
 use directpush_common::eas::sync::{
@@ -26,6 +26,7 @@ use super::{Request, folders};
 use crate::backend::Result;
 use crate::backend::device::Put;
 use crate::backend::items::Place;
+use crate::push::Watch;
 
 /// EAS folder type of Deleted Items.
 const DELETED_ITEMS: u8 = 4;
@@ -57,11 +58,10 @@ pub async fn run(request: &Request, collection: &SyncCollection, room: usize) ->
         return Ok(refused(collection, &collection.sync_key, SyncStatus::FolderSyncRequired));
     };
     let loaded = state::load::<CollectionState>(request, &state::collection(id)).await?;
-    let hierarchy = request.front.folders.get(request, loaded.fresh.hierarchy).await?;
-    let Some(folder) = folders::find(&hierarchy, &collection.collection_id) else {
+    let Some(class) = class_of(request, id, loaded.fresh.hierarchy).await? else {
         return Ok(refused(collection, &collection.sync_key, SyncStatus::FolderSyncRequired));
     };
-    let turn = Turn { request, collection, hierarchy: &hierarchy, folder };
+    let turn = Turn { request, collection, hierarchy: loaded.fresh.hierarchy, folder: id, class };
     if collection.sync_key == "0" {
         return turn.begin(&loaded).await;
     }
@@ -74,6 +74,20 @@ pub async fn run(request: &Request, collection: &SyncCollection, room: usize) ->
         Resume::Unknown => return Ok(refused(collection, "0", SyncStatus::InvalidSyncKey)),
     };
     turn.go_on(&loaded, state, from, replayed, room).await
+}
+
+/// The class of a folder; `None` when there is no such folder.
+async fn class_of(request: &Request, id: FolderId, hierarchy: Number) -> Result<Option<Class>> {
+    if let Some(class) = request.device.known.lock().class_of(id, hierarchy) {
+        return Ok(Some(class));
+    }
+    let all = request.front.folders.get(request, hierarchy).await?;
+    let Some(folder) = all.folders.iter().find(|folder| folder.id == id) else { return Ok(None) };
+    if let Some(path) = folders::path_below(&folder.url, &request.session.user.mailbox_url()) {
+        let watch = Watch::new(id.counter, folder.class, request.front.words.share(path));
+        request.device.known.lock().met(id.installation, hierarchy, watch);
+    }
+    Ok(Some(folder.class))
 }
 
 /// The answer to a collection that fails as a whole.
@@ -94,14 +108,15 @@ struct News {
 struct Turn<'a> {
     request: &'a Request,
     collection: &'a SyncCollection,
-    hierarchy: &'a Hierarchy,
-    folder: &'a Folder,
+    hierarchy: Number,
+    folder: FolderId,
+    class: Class,
 }
 
 impl Turn<'_> {
     fn response(&self, key: u32, status: SyncStatus) -> CollectionResponse {
         let mut response = CollectionResponse::plain(key.to_string(), &self.collection.collection_id, status);
-        response.class = Some(self.folder.class.as_str().to_owned());
+        response.class = Some(self.class.as_str().to_owned());
         response
     }
 
@@ -166,19 +181,19 @@ impl Turn<'_> {
         }
         (response.commands, response.responses) = (news.commands, responses);
         response.more_available = news.more;
-        Ok(Synced::Something(response, Some(self.folder.id)))
+        Ok(Synced::Something(response, Some(self.folder)))
     }
 
     /// Writes the state; false when another request of the device did so meanwhile.
     async fn save(&self, loaded: &Loaded<CollectionState>, state: &CollectionState) -> Result<bool> {
-        let name = state::collection(self.folder.id);
+        let name = state::collection(self.folder);
         let (put, fresh) = state::save(self.request, &name, loaded.tag.as_deref(), state).await?;
         let mut known = self.request.device.known.lock();
         if put == Put::Conflict {
             known.state = 0;
             return Ok(false);
         }
-        known.synced(self.folder.id, &state.current, loaded.fresh.state, fresh.state);
+        known.synced(self.folder, &state.current, loaded.fresh.state, fresh.state);
         Ok(true)
     }
 
@@ -189,13 +204,13 @@ impl Turn<'_> {
     }
 
     fn floor(&self, kept: &Kept) -> Option<i64> {
-        let mail = self.folder.class == Class::Email;
+        let mail = self.class == Class::Email;
         mail.then(|| kept.floor(jiff::Timestamp::now().as_second())).flatten()
     }
 
     /// The server's changes; `None` when the token is no longer good.
     async fn news(&self, from: KeyState, kept: &Kept, room: usize) -> Result<Option<News>> {
-        if self.folder.class != Class::Email {
+        if self.class != Class::Email {
             return self.advance(from).await.map(Some);
         }
         let window = match self.collection.window_size {
@@ -242,7 +257,7 @@ impl Turn<'_> {
         let mut plan = SyncPlan::new(&self.request.device.key, state, batch, kept.filter, self.floor(kept));
         let mut live = HashMap::new();
         while let Some(wanted) = plan.wants() {
-            let items = self.request.backend().items(&self.request.session, self.folder.id, wanted).await?;
+            let items = self.request.backend().items(&self.request.session, self.folder, wanted).await?;
             let Some(items) = items else { return Ok(None) };
             plan.handle_items(&items);
             for entry in items.entries {
@@ -257,7 +272,7 @@ impl Turn<'_> {
     /// A collection of another class than mail: what is there counts as known.
     async fn advance(&self, from: KeyState) -> Result<News> {
         let request = ItemsRequest::Walk { before: None, limit: 1 };
-        let items = self.request.backend().items(&self.request.session, self.folder.id, request).await?;
+        let items = self.request.backend().items(&self.request.session, self.folder, request).await?;
         let base = items.map(|items| items.token).or(from.base);
         Ok(News {
             commands: Vec::new(),
@@ -296,7 +311,7 @@ impl Turn<'_> {
         live: Option<&Live>,
         kept: &Kept,
     ) -> Result<Option<(ApplicationData, usize)>> {
-        let place = Place { folder: self.folder.id, item };
+        let place = Place { folder: self.folder, item };
         let Some(mime) = self.request.backend().item_get(&self.request.session, place).await? else {
             return Ok(None);
         };
@@ -312,14 +327,14 @@ impl Turn<'_> {
     }
 
     fn server_id(&self, item: ItemId) -> String {
-        format!("{:x}:{item}", self.folder.id.counter)
+        format!("{:x}:{item}", self.folder.counter)
     }
 
     fn item_of(&self, server_id: &str) -> Option<Place> {
         let (folder, item) = server_id.split_once(':')?;
-        let ours = u64::from_str_radix(folder, 16) == Ok(self.folder.id.counter);
+        let ours = u64::from_str_radix(folder, 16) == Ok(self.folder.counter);
         let item = ItemId(item.parse::<Number>().ok()?);
-        ours.then_some(Place { folder: self.folder.id, item })
+        ours.then_some(Place { folder: self.folder, item })
     }
 
     /// The device's own changes. What is answered: every Add and Fetch, and what failed of the rest.
@@ -365,11 +380,14 @@ impl Turn<'_> {
         let Some(place) = self.item_of(server_id) else { return Ok(SyncStatus::ObjectNotFound) };
         let (backend, session, device) =
             (self.request.backend(), &self.request.session, &self.request.device.key);
-        let bin = self.hierarchy.folders.iter().find(|folder| folder.folder_type == DELETED_ITEMS);
-        let bin =
-            bin.filter(|bin| self.collection.deletes_as_moves != Some(false) && bin.id != self.folder.id);
-        let found = match bin {
-            Some(bin) => backend.item_move(session, device, place, bin.id, Cause::Move).await?.is_some(),
+        let bin = if self.collection.deletes_as_moves == Some(false) {
+            None
+        } else {
+            let all = self.request.front.folders.get(self.request, self.hierarchy).await?;
+            all.folders.iter().find(|folder| folder.folder_type == DELETED_ITEMS).map(|bin| bin.id)
+        };
+        let found = match bin.filter(|bin| *bin != self.folder) {
+            Some(bin) => backend.item_move(session, device, place, bin, Cause::Move).await?.is_some(),
             None => backend.item_delete(session, device, place).await?,
         };
         Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
@@ -377,7 +395,7 @@ impl Turn<'_> {
 
     async fn fetch(&self, server_id: &str, kept: &Kept) -> Result<CommandResponse> {
         let data = match self.item_of(server_id) {
-            Some(place) if self.folder.class == Class::Email => {
+            Some(place) if self.class == Class::Email => {
                 let live = self.facts(place.item).await?;
                 self.item(place.item, live.as_ref(), kept).await?
             }
@@ -395,7 +413,7 @@ impl Turn<'_> {
     async fn facts(&self, item: ItemId) -> Result<Option<Live>> {
         let above = ItemId(item.0.next());
         let request = ItemsRequest::Walk { before: Some(above), limit: 1 };
-        let items = self.request.backend().items(&self.request.session, self.folder.id, request).await?;
+        let items = self.request.backend().items(&self.request.session, self.folder, request).await?;
         let entry = items.and_then(|items| items.entries.into_iter().find(|entry| entry.id == item));
         Ok(entry.and_then(|entry| match entry.kind {
             EntryKind::Live(live) => Some(live),

@@ -25,6 +25,8 @@ pub struct Watch {
     path: Word,
     floor: u32,
     class: Class,
+    /// The class is the folder's own, not only what the device says of it.
+    certain: bool,
     pending: bool,
 }
 
@@ -41,9 +43,15 @@ pub struct Watches {
 }
 
 impl Watch {
-    /// A folder that was never synchronised. `path` is its URL below the mailbox, encoded.
+    /// A folder of this class that was never synchronised. `path` is its URL below the mailbox, encoded.
     pub fn new(counter: u64, class: Class, path: Word) -> Self {
-        Self { counter, number: NEVER_SYNCED, path, floor: 0, class, pending: false }
+        Self { counter, number: NEVER_SYNCED, path, floor: 0, class, certain: true, pending: false }
+    }
+
+    /// The same folder; the device says that it is of this class.
+    #[must_use]
+    pub fn called(self, class: Class) -> Self {
+        Self { class, certain: self.certain && class == self.class, ..self }
     }
 
     /// Whether the device was told that there is more, and has not fetched it.
@@ -97,6 +105,21 @@ impl Watches {
     pub fn position(&self, folder: FolderId) -> Option<usize> {
         let here = folder.installation == self.installation;
         self.folders.iter().position(|watch| here && watch.counter == folder.counter)
+    }
+
+    /// The class of a folder, if it is certain.
+    pub fn class_of(&self, folder: FolderId) -> Option<Class> {
+        let watch = &self.folders[self.position(folder)?];
+        watch.certain.then_some(watch.class)
+    }
+
+    /// The list of these folders, if all of them are in this one.
+    pub fn select(&self, folders: impl Iterator<Item = (FolderId, Class)>) -> Option<Self> {
+        let one = |(folder, class)| Some(self.folders[self.position(folder)?].clone().called(class));
+        let mut selected: SmallVec<[Watch; 1]> = folders.map(one).collect::<Option<_>>()?;
+        selected.shrink_to_fit();
+        let Self { installation, hierarchy, epoch, .. } = *self;
+        Some(Self { installation, hierarchy, epoch, folders: selected })
     }
 
     /// The device's last Sync response of the folder at `at` carried this token under this floor (the date floor of the

@@ -20,15 +20,26 @@ async fn one_ping_asks_the_back_end_in_the_articles_order() {
     let at = |what: &str| {
         first.iter().position(|request| request == what).unwrap_or_else(|| panic!("{what}: {first:?}"))
     };
-    assert_eq!(at("GET AutdState.xml"), 0);
-    assert!(
-        at("PUT AutdState.xml") < at("SUBSCRIBE Inbox") && at("SUBSCRIBE Inbox") < at("SUBSCRIBE Calendar")
-    );
+    // A new device has no AutdState.xml to be read.
+    assert_eq!(at("PUT AutdState.xml"), 0);
+    assert!(at("SUBSCRIBE Inbox") < at("SUBSCRIBE Calendar"));
     assert_eq!(first.last().unwrap(), "SUBSCRIBE Calendar", "and then it waits");
     world.fake.deliver(1, MAIL).await;
     assert_eq!(decode_ping(waiting.await.unwrap()).await, changed(&[1]));
     assert_eq!(world.fake.requests(), ["UNSUBSCRIBE alice@example.com"]);
     assert!(world.fake.mailbox.lock().subscriptions.is_empty());
+}
+
+#[tokio::test]
+async fn the_first_ping_of_a_new_device_reads_nothing_that_its_syncs_told() {
+    let world = World::start().await;
+    world.prepare(PHONE, 1).await;
+    world.fake.requests();
+    let waiting = world.park(PHONE, 600, &[1]).await;
+    assert_eq!(world.fake.requests(), ["PUT AutdState.xml", "SUBSCRIBE Inbox"]);
+    // What the device knows came with its Sync, so the mail that comes now is news.
+    world.fake.deliver(1, MAIL).await;
+    assert_eq!(decode_ping(waiting.await.unwrap()).await, changed(&[1]));
 }
 
 #[tokio::test]
