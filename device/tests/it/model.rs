@@ -10,7 +10,7 @@ use directpush_common::{
     clock::Moment,
     dav::{DAV, HTTPMAIL, hierarchy::Class, xml},
     eas::folder_sync::FolderType,
-    names::{FolderId, ItemId, encode_segment},
+    names::{FolderId, ItemId, decode_segment, encode_segment},
 };
 use directpush_device::{
     core::{Kind, Phone, Task},
@@ -65,12 +65,15 @@ struct Handset {
     phone: Phone,
     connection: Option<Connection>,
     now: Moment,
-    seen: BTreeMap<String, (String, u64)>,
+    /// Stays by folder and subject.
+    seen: BTreeMap<(String, String), u64>,
 }
 
 struct Play {
     rng: Rng,
     model: Model,
+    /// What lies in folders and is no message, by name: phones never hear of it.
+    others: BTreeMap<String, BTreeMap<String, String>>,
     next: u64,
     dav: Dav,
     folders: BTreeMap<String, FolderId>,
@@ -109,6 +112,7 @@ impl Play {
         let mut play = Self {
             rng: Rng::with_seed(seed),
             model: STANDARD.iter().map(|name| ((*name).to_owned(), BTreeMap::new())).collect(),
+            others: BTreeMap::new(),
             next: 0,
             dav: Dav::person(backend.http(), USER),
             folders: BTreeMap::new(),
@@ -135,17 +139,21 @@ impl Play {
             (0..20, _) => self.deliver().await,
             (20..30, _) => self.put(&folder).await,
             (30..42, Some(subject)) => self.mark(&folder, &subject).await,
-            (42..54, Some(subject)) if folder != other => self.move_mail(&folder, &subject, &other).await,
-            (54..62, Some(subject)) => self.delete(&folder, &subject).await,
+            (42..54, Some(subject)) if !self.model[&other].contains_key(&subject) => {
+                self.move_mail(&folder, &subject, &other).await
+            }
+            (54..58, Some(subject)) => self.copy_mail(&folder, &subject, &other).await,
+            (58..62, Some(subject)) => self.delete(&folder, &subject).await,
             (62..66, _) if self.model.len() < 8 => self.make_folder().await,
             (66..68, _) if own => self.rename_folder(&folder).await,
             (68..70, _) if own => self.remove_folder(&folder).await,
             (70..80, _) => self.edit_on_phone().await,
-            (80..88, _) => {
+            (80..86, _) => {
                 let number = self.rng.usize(..self.phones.len());
                 self.settle(number).await;
                 self.compare_phone(number);
             }
+            (86..88, _) => self.put_other(&folder).await,
             (88..90, _) => self.restart().await,
             (90..95, _) => self.compare_old_token(&folder).await,
             _ => self.compare_folder(&folder).await,
@@ -205,6 +213,30 @@ impl Play {
         self.put_in_model(folder, subject, to);
     }
 
+    async fn copy_mail(&mut self, folder: &str, subject: &str, to: &str) {
+        if self.model[to].contains_key(subject) {
+            return;
+        }
+        self.note(format!("copy {subject} from {folder} to {to}"));
+        let url = self.url(folder, subject).await;
+        let there = format!("{}{}.eml", folder_url(&self.dav, to), encode_segment(subject));
+        self.dav.done("COPY", &url, &[("Destination", there)], b"").await.unwrap();
+        let mail = Mail { stay: self.stay(), ..self.model[folder][subject].clone() };
+        self.model.get_mut(to).unwrap().insert(subject.to_owned(), mail);
+    }
+
+    /// A resource that is no item of the folder's class.
+    async fn put_other(&mut self, folder: &str) {
+        let name = format!("notes {}.txt", self.rng.u8(..3));
+        self.next += 1;
+        let text = format!("text {}", self.next);
+        self.note(format!("put {name} into {folder}: {text}"));
+        let url = format!("{}{}", folder_url(&self.dav, folder), encode_segment(&name));
+        let kind = [("Content-Type", "text/plain".to_owned())];
+        self.dav.done("PUT", &url, &kind, text.as_bytes()).await.unwrap();
+        self.others.entry(folder.to_owned()).or_default().insert(name, text);
+    }
+
     fn put_in_model(&mut self, folder: &str, subject: &str, to: &str) {
         let stay = self.stay();
         let mail = self.model.get_mut(folder).unwrap().remove(subject).unwrap();
@@ -236,10 +268,16 @@ impl Play {
         self.dav.done("MOVE", &folder_url(&self.dav, folder), &to, b"").await.unwrap();
         let mails = self.model.remove(folder).unwrap();
         self.model.insert(name.clone(), mails);
+        if let Some(others) = self.others.remove(folder) {
+            self.others.insert(name.clone(), others);
+        }
         for phone in &mut self.phones {
-            for (there, _) in phone.seen.values_mut().filter(|(there, _)| there == folder) {
-                there.clone_from(&name);
-            }
+            let seen = std::mem::take(&mut phone.seen).into_iter();
+            phone.seen = seen
+                .map(|((there, subject), stay)| {
+                    ((if there == folder { name.clone() } else { there }, subject), stay)
+                })
+                .collect();
         }
         self.learn_folders().await;
     }
@@ -248,13 +286,14 @@ impl Play {
         self.note(format!("remove {folder}"));
         self.dav.done("DELETE", &folder_url(&self.dav, folder), &[], b"").await.unwrap();
         self.model.remove(folder);
+        self.others.remove(folder);
         self.learn_folders().await;
     }
 
     /// The owner reads or deletes something that the phone showed; it may long have gone or moved.
     async fn edit_on_phone(&mut self) {
         let number = self.rng.usize(..self.phones.len());
-        let Some((subject, (folder, stay))) = self.rng.choice(self.phones[number].seen.clone()) else {
+        let Some(((folder, subject), stay)) = self.rng.choice(self.phones[number].seen.clone()) else {
             return;
         };
         let Some(place) = self.folders.get(&folder).map(ToString::to_string) else { return };
@@ -267,7 +306,8 @@ impl Play {
         if there.is_some_and(|mail| mail.read != held.read) {
             return;
         }
-        let delete = self.rng.u8(..3) == 0;
+        // One subject is one message in each folder.
+        let delete = self.rng.u8(..3) == 0 && (folder == BIN || !self.model[BIN].contains_key(&subject));
         let lives = there.is_some();
         if delete {
             assert!(phone.mailbox_mut().delete(&place, &item));
@@ -352,7 +392,7 @@ impl Play {
         let mut there = BTreeMap::new();
         for (folder, mails) in &self.model {
             let items = mails.iter().map(|(subject, mail)| {
-                seen.insert(subject.clone(), (folder.clone(), mail.stay));
+                seen.insert((folder.clone(), subject.clone()), mail.stay);
                 (subject.clone(), (mail.read, mail.text.replace("\r\n", "\n")))
             });
             there.insert(folder.clone(), items.collect::<BTreeMap<_, _>>());
@@ -379,15 +419,24 @@ impl Play {
                     <D:getcontentlength/><m:read/></D:prop></D:propfind>";
         let url = folder_url(&self.dav, folder);
         let answer = self.dav.done("PROPFIND", &url, &[("Depth", "1".to_owned())], ask).await.unwrap();
-        let mut listed = BTreeMap::new();
+        let (mut listed, mut others) = (BTreeMap::new(), BTreeMap::new());
         for response in xml::parse(&answer.body).unwrap().children_named(DAV, "response") {
-            let Some(read) = find(response, "read") else { continue };
             let href = response.child_text(DAV, "href").unwrap();
             let path = href.find("/exchange/").map_or(href, |start| &href[start..]);
-            let got = self.dav.done("GET", path, &[], b"").await.unwrap();
-            listed.insert(subject(&text(&got)), (read == "1", body(&text(&got))));
+            if path.ends_with('/') {
+                continue;
+            }
+            let got = text(&self.dav.done("GET", path, &[], b"").await.unwrap());
+            if let Some(read) = find(response, "read") {
+                listed.insert(subject(&got), (read == "1", body(&got)));
+            } else {
+                let name = path.rsplit('/').next().unwrap();
+                others.insert(decode_segment(name).unwrap(), got);
+            }
         }
         assert_eq!(listed, flat(&self.model[folder]), "{folder} (left) after {:#?}", self.history);
+        let there = self.others.get(folder).cloned().unwrap_or_default();
+        assert_eq!(others, there, "others in {folder} (left) after {:#?}", self.history);
     }
 
     /// Going on from a token of long ago leads where everybody else is.
