@@ -2,21 +2,29 @@
 //! was told to give up. Each protocol says what it has for it, reading goes on, nothing acknowledged is lost, and after a
 //! full disk everything goes on without a restart. Root mounts them, so `cargo xtask interop` runs these tests.
 
-use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeMap, fs, io::Write as _, path::Path, process::Command, time::Duration};
 
 use directpush_be::config::LmtpListen;
-use directpush_common::names::FolderId;
+use directpush_common::{
+    clock::Moment,
+    eas::{folder_sync::FolderSyncResponse, status::CommonStatus, sync::SyncResponse},
+    names::FolderId,
+    wbxml::Limits,
+};
 use directpush_device::{
+    core::{Kind, Phone, Task},
+    drive::basic,
+    http::{Connection, Server},
     lmtp::{Lmtp, LmtpAddress, LmtpError},
     load::mail::message,
-    pair::{Backend, Seat},
+    pair::{Backend, Frontend, Seat},
 };
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     dav::{Dav, View, text},
-    stage::{PASSWORD, PATIENCE},
+    stage::{PASSWORD, PATIENCE, profile},
 };
 
 const USER: &str = "alice@example.com";
@@ -62,6 +70,8 @@ fn run(program: &str, arguments: &[&str]) {
 /// A back end on that disk, and all that it acknowledged.
 struct Site {
     backend: Backend,
+    frontend: Frontend,
+    phones: usize,
     dav: Dav,
     inbox: FolderId,
     url: String,
@@ -72,15 +82,26 @@ struct Site {
 
 impl Site {
     async fn start(state: &Path) -> Self {
-        let mut config = Backend::config(state, &[Seat::new("fe-1", false)]);
+        let seat = Seat::new("fe-1", false);
+        let mut config = Backend::config(state, std::slice::from_ref(&seat));
         config.lmtp_listen = vec![LmtpListen::Tcp(([127, 0, 0, 1], 0).into())];
         let backend = Backend::start(config).await.unwrap();
         // After a restart there is one already.
         let _ = backend.add_user(USER, PASSWORD).await;
+        let frontend = Frontend::start(Frontend::config(&seat, backend.http())).await.unwrap();
         let mut dav = Dav::person(backend.http(), USER);
         let folders = dav.hierarchy().await.unwrap();
         let inbox = folders.into_iter().find(|folder| folder.folder_type == 2).unwrap();
-        Self { backend, dav, inbox: inbox.id, url: inbox.url, taken: BTreeMap::new(), sent: 0 }
+        Self {
+            backend,
+            frontend,
+            phones: 0,
+            dav,
+            inbox: inbox.id,
+            url: inbox.url,
+            taken: BTreeMap::new(),
+            sent: 0,
+        }
     }
 
     fn message(&mut self) -> (String, String, String) {
@@ -135,6 +156,49 @@ impl Site {
         assert!(found == self.taken, "bodies differ");
     }
 
+    /// A new phone up to its first Ping; the status by which the server says that it has no room for its state.
+    async fn new_phone(&mut self) -> Option<CommonStatus> {
+        self.phones += 1;
+        let profile = profile(USER, &format!("phone{}", self.phones), Kind::Android);
+        let (mut phone, mut now) = (Phone::new(profile), Moment(0));
+        let server = Server::at(self.frontend.http().unwrap());
+        for _ in 0..20 {
+            let Some(request) = phone.next_request(now) else {
+                now = phone.deadline();
+                continue;
+            };
+            if matches!(request.task, Task::Ping(_)) {
+                return None;
+            }
+            let mut connection = Connection::open(&server, None).await.unwrap();
+            connection.send(&server, &basic(USER, PASSWORD), &request).await.unwrap();
+            let (response, _) = connection.receive().await.unwrap();
+            assert_eq!(response.status, 200, "{:?}", request.task);
+            let (body, limits) = (&response.body, Limits::default());
+            match request.task {
+                Task::FolderSync => {
+                    if let Ok(FolderSyncResponse::Common(status)) = FolderSyncResponse::decode(body, limits) {
+                        return Some(status);
+                    }
+                }
+                Task::Sync(_) => {
+                    if let Ok(SyncResponse::Common(status)) = SyncResponse::decode(body, limits) {
+                        return Some(status);
+                    }
+                }
+                _ => {}
+            }
+            phone.handle_response(now, &response);
+        }
+        panic!("the phone never rests: {:?}", phone.trouble());
+    }
+
+    async fn stop(self) {
+        self.frontend.stop().await;
+        // On a disk that cannot be written it does not close in order; that it ends is enough.
+        let _ = self.backend.stop().await;
+    }
+
     async fn until_delivered(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -175,12 +239,35 @@ async fn a_full_disk_is_said_and_forgotten_when_there_is_room() {
     site.until_delivered().await;
     assert_eq!(site.put().await, 201);
     site.compare().await;
+    assert_eq!(site.new_phone().await, None);
+
+    // Somebody else takes all there is, to the last page.
+    let filler = disk.path().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    let mut phone = None;
+    for _ in 0..100 {
+        phone = site.new_phone().await;
+        if phone.is_some() {
+            break;
+        }
+    }
+    assert_eq!(phone, Some(CommonStatus::MailboxQuotaExceeded), "what a phone is told: Status 113");
+    assert!(site.deliver().await.starts_with("452 4.3.1"));
+    assert_eq!(site.put().await, 507);
+    site.compare().await;
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    site.until_delivered().await;
+    assert_eq!(site.put().await, 201);
+    assert_eq!(site.new_phone().await, None);
+    site.compare().await;
     println!("{} of {} messages were taken, in {SMALL} and then {LARGE}", site.taken.len(), site.sent);
     let taken = std::mem::take(&mut site.taken);
-    site.backend.stop().await.unwrap();
+    site.stop().await;
     let mut site = Site { taken, ..Site::start(&disk.path().join("be")).await };
     site.compare().await;
-    site.backend.stop().await.unwrap();
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,12 +294,11 @@ async fn a_disk_that_went_read_only_is_still_read() {
         site.compare().await;
     }
     let taken = std::mem::take(&mut site.taken);
-    // It cannot close in order; that it ends is enough.
-    let _ = site.backend.stop().await;
+    site.stop().await;
     drop(disk);
     let disk = Mount::new(&["-o", "loop", image]);
     let mut site = Site { taken, ..Site::start(&disk.path().join("be")).await };
     site.compare().await;
     site.until_delivered().await;
-    site.backend.stop().await.unwrap();
+    site.stop().await;
 }

@@ -140,7 +140,7 @@ impl Play {
             (20..30, _) => self.put(&folder).await,
             (30..42, Some(subject)) => self.mark(&folder, &subject).await,
             (42..54, Some(subject)) if !self.model[&other].contains_key(&subject) => {
-                self.move_mail(&folder, &subject, &other).await
+                self.move_mail(&folder, &subject, &other).await;
             }
             (54..58, Some(subject)) => self.copy_mail(&folder, &subject, &other).await,
             (58..62, Some(subject)) => self.delete(&folder, &subject).await,
