@@ -29,16 +29,19 @@ pub enum Cause {
     Send,
     /// The server itself.
     System,
+    /// Mail came in that the MTA's filter had marked as spam.
+    Junk,
 }
 
 impl Cause {
-    const ALL: [(Self, &str); 6] = [
+    const ALL: [(Self, &str); 7] = [
         (Self::Delivery, "delivery"),
         (Self::Dav, "dav"),
         (Self::Sync, "sync"),
         (Self::Move, "move"),
         (Self::Send, "send"),
         (Self::System, "system"),
+        (Self::Junk, "junk"),
     ];
 }
 

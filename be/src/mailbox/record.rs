@@ -507,6 +507,7 @@ fn cause_code(cause: Cause) -> u8 {
         Cause::Move => 4,
         Cause::Send => 5,
         Cause::System => 6,
+        Cause::Junk => 7,
     }
 }
 
@@ -534,6 +535,7 @@ fn cause_from_code(code: u8) -> Option<Cause> {
         4 => Cause::Move,
         5 => Cause::Send,
         6 => Cause::System,
+        7 => Cause::Junk,
         _ => return None,
     })
 }

@@ -11,7 +11,17 @@
 //! Not here: sockets, resolving call-back names, who may call (the shell checks), the comparison with the store
 //! at SUBSCRIBE (the shell does it after registering and reports with [`Ledger::handle_compared`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod budget;
+mod call_backs;
+mod group;
+
+pub use budget::WAKES_PER_MINUTE;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use budget::WakeBudget;
+use call_backs::KnownCallBack;
+use group::{Group, Subscription};
 
 use smallvec::SmallVec;
 
@@ -21,7 +31,7 @@ use crate::{
     clock::Moment,
     dav::{
         poll::{SubscriptionAnswer, SubscriptionStatus},
-        subscribe::{DELAY_NEVER, DeviceEvent, LIFETIME_SECS_MAX},
+        subscribe::{DeviceEvent, LIFETIME_SECS_MAX},
     },
     httpu::{CallBack, Notify, SubscriptionId},
     names::{DeviceKey, Guid},
@@ -34,8 +44,6 @@ const REPEATS_MILLIS: [u64; 3] = [1000, 2000, 6000];
 const DATAGRAMS_PER_GROUP_MAX: u8 = 64;
 /// Groups in one answer to POLL by call-back; a front end that gets so many asks again at once.
 pub const POLL_ANSWERS_MAX: usize = 10_000;
-/// The datagrams that may burst to one call-back: two seconds' worth, in microseconds.
-const BUDGET_MICROS: u64 = 2_000_000;
 
 /// A front end, as the shell numbers its credentials.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -94,6 +102,9 @@ pub enum LedgerFull {
     /// The back end has as many as it may have.
     #[error("the back end has too many subscriptions")]
     Total,
+    /// The call-back is that of a front end process whose successor was heard of: nobody waits any more.
+    #[error("the front end was restarted since")]
+    Replaced,
 }
 
 /// What UNSUBSCRIBE found.
@@ -122,53 +133,8 @@ pub struct LedgerCounters {
     pub repeats: u64,
     /// NOTIFYs not sent because a budget was used up.
     pub suppressed: u64,
-}
-
-/// One folder of a group. 32 bytes.
-#[derive(Clone, Copy, Debug)]
-struct Subscription {
-    base: Number,
-    floor: i64,
-    folder: u64,
-    id: u32,
-    level: Wake,
-}
-
-#[derive(Debug)]
-struct Group {
-    guid: Guid,
-    device: DeviceKey,
-    mailbox: u64,
-    subscriptions: SmallVec<[Subscription; 1]>,
-    expires: Moment,
-    due: Moment,
-    delay_secs: u32,
-    call_back: u16,
-    datagrams: u8,
-    event: Option<DeviceEvent>,
-    telling: Option<Box<Telling>>,
-}
-
-/// A group with something to tell, now or when its delay has passed.
-#[derive(Debug)]
-struct Telling {
-    /// When changes that may wait have waited long enough.
-    later: Moment,
-    /// When the next NOTIFY is due.
-    next: Moment,
-    /// NOTIFYs of this series so far.
-    sent: u8,
-}
-
-#[derive(Debug)]
-struct KnownCallBack {
-    call_back: CallBack,
-    front_end: FrontEndNumber,
-    subscriptions: usize,
-    silent_after: Moment,
-    poll_interval_secs: u32,
-    budget_micros: u64,
-    budget_at: Moment,
+    /// Wakes put off because the device's budget was used up.
+    pub held: u64,
 }
 
 /// The subscriptions of one back end process. The shell calls `handle_*`, sends what
@@ -184,6 +150,9 @@ pub struct Ledger {
     by_folder: BTreeSet<(u64, u64, u32)>,
     due: BTreeSet<(Moment, u32)>,
     call_backs: BTreeMap<u16, KnownCallBack>,
+    /// Call-backs of processes that have a successor; the oldest first.
+    replaced: VecDeque<CallBack>,
+    wakes: WakeBudget,
     outbox: Vec<Notify>,
     counters: LedgerCounters,
 }
@@ -203,9 +172,19 @@ impl Ledger {
             by_folder: BTreeSet::new(),
             due: BTreeSet::new(),
             call_backs: BTreeMap::new(),
+            replaced: VecDeque::new(),
+            wakes: WakeBudget::default(),
             outbox: Vec::new(),
             counters: LedgerCounters::default(),
         }
+    }
+
+    /// The same, waking each device at most so many times a minute on average, as many at once if it was quiet before;
+    /// 0 = as often as something comes. What comes beyond is told when the budget allows, and at the end of the Ping.
+    #[must_use]
+    pub fn with_wakes_per_minute(mut self, wakes: u32) -> Self {
+        self.wakes = WakeBudget::new(wakes);
+        self
     }
 
     /// Registers a subscription. The comparison with the store comes after it ([`Ledger::handle_compared`]), so
@@ -226,7 +205,7 @@ impl Ledger {
         if in_mailbox >= self.limits.per_mailbox {
             return Err(LedgerFull::Mailbox);
         }
-        let call_back = self.call_back(now, new);
+        let call_back = self.call_back(now, new)?;
         let expires = now.plus_secs(u64::from(new.lifetime_secs.clamp(1, LIFETIME_SECS_MAX)));
         let slot = self.group_of(new.mailbox, new.group, call_back).unwrap_or_else(|| {
             self.insert(Group {
@@ -267,16 +246,22 @@ impl Ledger {
     }
 
     /// Records what the comparison at SUBSCRIBE found. `Now` goes out with the answer to SUBSCRIBE, so no NOTIFY
-    /// is sent for it.
-    pub fn handle_compared(&mut self, now: Moment, id: SubscriptionId, found: Wake) {
-        let Some((slot, n)) = self.find(id) else { return };
-        let Some(group) = self.group_mut(slot) else { return };
+    /// is sent for it. Returns what the answer has to say: `Later` instead of `Now` if the device's budget of wakes is
+    /// used up.
+    pub fn handle_compared(&mut self, now: Moment, id: SubscriptionId, found: Wake) -> Wake {
+        let Some((slot, n)) = self.find(id) else { return found };
+        let held = if found == Wake::Now { self.hold(now, slot) } else { None };
+        let Some(group) = self.group_mut(slot) else { return found };
+        let found = if held.is_some() { Wake::Later } else { found };
         let level = &mut group.subscriptions[n].level;
         *level = found.max(*level);
-        if found == Wake::Later {
-            group.wait_for_delay(now);
+        match held {
+            Some(until) => group.hold(until),
+            None if found == Wake::Later => group.wait_for_delay(now),
+            None => {}
         }
         self.reschedule(slot);
+        found
     }
 
     /// A subscription that its asker never heard of: it goes, and its group with the last one.
@@ -300,21 +285,26 @@ impl Ledger {
             .map(|&(_, _, slot)| slot)
             .collect();
         for slot in watchers {
-            let Some(group) = self.group_mut(slot) else { continue };
-            let mut tell = Wake::Never;
-            for subscription in group.subscriptions.iter_mut().filter(|s| s.folder == folder) {
-                let floor = (subscription.floor != i64::MIN).then_some(subscription.floor);
-                let mut level = wake(entry, subscription.base, floor, &group.device);
-                if level == Wake::Later && group.delay_secs == 0 {
-                    level = Wake::Now;
-                }
-                tell = tell.max(level);
-                subscription.level = subscription.level.max(level);
+            let Some(group) = self.group(slot) else { continue };
+            let Some(n) = group.subscriptions.iter().position(|s| s.folder == folder) else { continue };
+            let Subscription { base, floor, .. } = group.subscriptions[n];
+            let floor = (floor != i64::MIN).then_some(floor);
+            let mut level = wake(entry, base, floor, &group.device);
+            if level == Wake::Later && group.delay_secs == 0 {
+                level = Wake::Now;
             }
-            match tell {
-                Wake::Never => continue,
-                Wake::Later => group.wait_for_delay(now),
-                Wake::Now => group.tell_at(now),
+            let held = if level == Wake::Now { self.hold(now, slot) } else { None };
+            let Some(group) = self.group_mut(slot) else { continue };
+            if held.is_some() {
+                level = Wake::Later;
+            }
+            let subscription = &mut group.subscriptions[n];
+            subscription.level = subscription.level.max(level);
+            match (level, held) {
+                (Wake::Never, _) => continue,
+                (_, Some(until)) => group.hold(until),
+                (Wake::Later, None) => group.wait_for_delay(now),
+                (Wake::Now, None) => group.tell_at(now),
             }
             self.reschedule(slot);
         }
@@ -489,56 +479,6 @@ impl Ledger {
         self.counters
     }
 
-    /// Finds or learns a call-back. A new one of the same front end on the same host and port is the front end
-    /// restarted: its predecessor is dropped at once.
-    fn call_back(&mut self, now: Moment, new: &NewSubscription) -> u16 {
-        let known = self.call_backs.iter_mut().find(|(_, k)| k.call_back == new.call_back);
-        if let Some((&number, known)) = known {
-            known.poll_interval_secs = new.poll_interval_secs.max(1);
-            known.heard(now);
-            return number;
-        }
-        let before: Vec<u16> = self
-            .call_backs
-            .iter()
-            .filter(|(_, k)| {
-                k.front_end == new.front_end
-                    && k.call_back.host() == new.call_back.host()
-                    && k.call_back.port() == new.call_back.port()
-            })
-            .map(|(number, _)| *number)
-            .collect();
-        for number in before {
-            self.drop_call_back(number);
-        }
-        let number = (0..=u16::MAX).find(|n| !self.call_backs.contains_key(n)).unwrap_or(u16::MAX);
-        let mut known = KnownCallBack {
-            call_back: new.call_back.clone(),
-            front_end: new.front_end,
-            subscriptions: 0,
-            silent_after: now,
-            poll_interval_secs: new.poll_interval_secs.max(1),
-            budget_micros: BUDGET_MICROS,
-            budget_at: now,
-        };
-        known.heard(now);
-        self.call_backs.insert(number, known);
-        number
-    }
-
-    fn drop_call_back(&mut self, number: u16) {
-        let slots: Vec<u32> = (0u32..)
-            .zip(&self.groups)
-            .filter(|(_, group)| group.as_ref().is_some_and(|group| group.call_back == number))
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in slots {
-            self.counters.dropped += self.group(slot).map_or(0, |group| group.subscriptions.len() as u64);
-            self.remove(slot);
-        }
-        self.call_backs.remove(&number);
-    }
-
     fn send_due(&mut self, now: Moment) {
         while let Some(&(due, slot)) = self.due.first() {
             if due > now {
@@ -553,12 +493,35 @@ impl Ledger {
                 self.remove(slot);
                 continue;
             }
+            // Changes that have waited long enough wake too.
+            if group.is_ripe(now)
+                && let Some(until) = self.hold(now, slot)
+            {
+                if let Some(group) = self.group_mut(slot) {
+                    group.put_off(until);
+                }
+                self.reschedule(slot);
+                continue;
+            }
+            let Some(group) = self.group_mut(slot) else { continue };
             group.ripen(now);
             if group.telling.as_ref().is_some_and(|telling| telling.next <= now) {
                 self.send(now, slot);
             }
             self.reschedule(slot);
         }
+    }
+
+    /// Whether a wake of this group's device has to wait, and until when. If it has not, it is counted, once for each
+    /// time that a group begins to tell something: what else comes then travels with it.
+    fn hold(&mut self, now: Moment, slot: u32) -> Option<Moment> {
+        let group = self.groups.get(slot as usize)?.as_deref()?;
+        if group.counts() {
+            return None;
+        }
+        let until = self.wakes.spend(now, group.mailbox, &group.device)?;
+        self.counters.held += 1;
+        Some(until)
     }
 
     /// Sends a group's NOTIFY and plans its repetition.
@@ -710,81 +673,6 @@ impl Ledger {
         let (slot, n) = self.find(id)?;
         let known = self.call_backs.get(&self.group(slot)?.call_back)?;
         (known.front_end == front_end).then_some((slot, n))
-    }
-}
-
-impl Group {
-    /// Whether something is to be told at once.
-    fn counts(&self) -> bool {
-        self.event.is_some() || self.subscriptions.iter().any(|s| s.level == Wake::Now)
-    }
-
-    /// Starts a series of NOTIFYs, unless one is still running.
-    fn tell_at(&mut self, now: Moment) {
-        let telling = self
-            .telling
-            .get_or_insert_with(|| Box::new(Telling { later: Moment::NEVER, next: Moment::NEVER, sent: 0 }));
-        if telling.next == Moment::NEVER {
-            telling.next = now;
-            telling.sent = 0;
-        }
-    }
-
-    /// Starts the delay, unless it runs already: changes are gathered from the first one on.
-    fn wait_for_delay(&mut self, now: Moment) {
-        if self.delay_secs == DELAY_NEVER {
-            return;
-        }
-        let later = now.plus_secs(u64::from(self.delay_secs));
-        let telling = self
-            .telling
-            .get_or_insert_with(|| Box::new(Telling { later: Moment::NEVER, next: Moment::NEVER, sent: 0 }));
-        telling.later = telling.later.min(later);
-    }
-
-    /// Turns changes that have waited long enough into changes to be told.
-    fn ripen(&mut self, now: Moment) {
-        let Some(telling) = self.telling.as_mut().filter(|telling| telling.later <= now) else { return };
-        telling.later = Moment::NEVER;
-        let mut ripe = false;
-        for subscription in self.subscriptions.iter_mut().filter(|s| s.level == Wake::Later) {
-            subscription.level = Wake::Now;
-            ripe = true;
-        }
-        if ripe {
-            self.tell_at(now);
-        }
-    }
-
-    /// The front end was heard about this group: repetitions end; what counts stays a level.
-    fn acknowledge(&mut self) {
-        let waiting = self.subscriptions.iter().any(|s| s.level == Wake::Later);
-        match self.telling.as_mut() {
-            Some(telling) if waiting && telling.later != Moment::NEVER => telling.next = Moment::NEVER,
-            _ => self.telling = None,
-        }
-    }
-
-    fn next_due(&self) -> Moment {
-        let telling = self.telling.as_ref().map_or(Moment::NEVER, |telling| telling.later.min(telling.next));
-        self.expires.min(telling)
-    }
-}
-
-impl KnownCallBack {
-    fn heard(&mut self, now: Moment) {
-        self.silent_after = now.plus_secs(u64::from(self.poll_interval_secs) * 3);
-    }
-
-    /// A budget of two seconds' worth of datagrams, refilled as time passes.
-    fn spend(&mut self, now: Moment, per_second: u32) -> bool {
-        let cost = (1_000_000 / u64::from(per_second.max(1))).max(1);
-        let earned = now.millis_since(self.budget_at).saturating_mul(1000);
-        let budget = self.budget_micros.saturating_add(earned).min(BUDGET_MICROS);
-        self.budget_at = now;
-        let allowed = budget >= cost;
-        self.budget_micros = if allowed { budget - cost } else { budget };
-        allowed
     }
 }
 

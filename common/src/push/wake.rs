@@ -2,10 +2,10 @@
 //!
 //! One pure function, used for every commit and for the comparison at SUBSCRIBE. Additions wake at once
 //! ([MS-ASCMD] 3.1.5.8: delivery, copied in, moved in); other changes may wait; what the device did itself in a Sync,
-//! what it already knows and what lies before its date floor never wakes it.
+//! what it already knows, what lies before its date floor and what was delivered as spam never wakes it.
 
 use crate::{
-    change::{Entry, EntryKind},
+    change::{Cause, Entry, EntryKind},
     names::DeviceKey,
     numbers::Number,
 };
@@ -31,6 +31,8 @@ pub fn wake(entry: &Entry, base: Number, floor: Option<i64>, device: &DeviceKey)
         return Wake::Never;
     }
     match &entry.kind {
+        // Spam is there when the device looks, but calls nobody to look.
+        EntryKind::Live(live) if live.added.cause == Cause::Junk && entry.id.0 > base => Wake::Never,
         // The device's own upload that somebody else changed since: it holds the item already.
         EntryKind::Live(live) if live.added.is_own_sync_of(device) => Wake::Later,
         EntryKind::Live(_) if entry.id.0 > base => Wake::Now,
@@ -44,7 +46,7 @@ pub fn wake(entry: &Entry, base: Number, floor: Option<i64>, device: &DeviceKey)
 pub(crate) mod tests {
     use super::*;
     use crate::{
-        change::{Cause, Gone, Live, Maker},
+        change::{Gone, Live, Maker},
         names::ItemId,
     };
 
@@ -88,6 +90,15 @@ pub(crate) mod tests {
     fn an_addition_stays_one_when_it_is_changed_before_the_device_saw_it() {
         check(&live(11, 12, Maker::of(Cause::Dav), Maker::of(Cause::Delivery), 11), Wake::Now);
         check(&live(11, 12, by(Cause::Sync), Maker::of(Cause::Delivery), 11), Wake::Now);
+    }
+
+    #[test]
+    fn spam_wakes_nobody() {
+        check(&live(11, 11, Maker::of(Cause::Junk), Maker::of(Cause::Junk), 0), Wake::Never);
+        check(&live(11, 12, Maker::of(Cause::Dav), Maker::of(Cause::Junk), 11), Wake::Never);
+        // Once the device holds it, it is an item like others; moved out of Junk it is a new one.
+        check(&live(5, 11, Maker::of(Cause::Dav), Maker::of(Cause::Junk), 5), Wake::Later);
+        check(&live(12, 12, Maker::of(Cause::Dav), Maker::of(Cause::Dav), 0), Wake::Now);
     }
 
     #[test]
