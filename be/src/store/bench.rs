@@ -17,7 +17,7 @@ use std::{
 use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Commit, Key, Range, Read, Store, StoreError, StoreOptions, Usage, rebuild};
+use super::{Commit, Key, Progress, Range, Read, Store, StoreError, StoreOptions, Usage, Watch, rebuild};
 
 /// Bytes of an item's record.
 const RECORD_BYTES: usize = 160;
@@ -82,7 +82,19 @@ fn write(commit: Commit, item: u64, round: u64) -> Commit {
 }
 
 /// Makes a store of `items` in `dir`, which must not be there, and measures it. Takes minutes.
-pub async fn measure(dir: &Path, items: u64, options: &StoreOptions) -> Result<Figures, StoreError> {
+/// Tells `watch` of each part before it begins.
+pub async fn measure(
+    dir: &Path,
+    items: u64,
+    options: &StoreOptions,
+    watch: Watch<'_>,
+) -> Result<Figures, StoreError> {
+    let mut part = 0;
+    let mut tell = |phase| {
+        part += 1;
+        watch(Progress { phase, done: part, total: 7 });
+    };
+    tell("fill");
     let store = Store::open(dir, options).await?;
     let begun = Instant::now();
     for start in (0..items).step_by(100) {
@@ -90,6 +102,7 @@ pub async fn measure(dir: &Path, items: u64, options: &StoreOptions) -> Result<F
         store.index.commit(commit).await?;
     }
     let fill_ms = millis(begun);
+    tell("commits");
     let mut commits_per_sec = Vec::new();
     for writers in [1, 64] {
         let head = AtomicU64::new(0);
@@ -101,6 +114,7 @@ pub async fn measure(dir: &Path, items: u64, options: &StoreOptions) -> Result<F
         });
         commits_per_sec.push((writers, made.await?));
     }
+    tell("reads");
     let mut gets = [Vec::new(), Vec::new(), Vec::new()];
     for readers in [1, 64] {
         for (kind, rates) in gets.iter_mut().enumerate() {
@@ -118,6 +132,7 @@ pub async fn measure(dir: &Path, items: u64, options: &StoreOptions) -> Result<F
             rates.push((readers, made.await?));
         }
     }
+    tell("churn");
     for round in 1..=3 {
         for start in (0..items).step_by(100) {
             let commit =
@@ -128,15 +143,16 @@ pub async fn measure(dir: &Path, items: u64, options: &StoreOptions) -> Result<F
     let resident_bytes = resident_bytes();
     let usage = store.usage().await?.into();
     let crashed = dir.with_extension("crashed");
-    // As a process leaves it that is killed: the index first, since it is never ahead of the journal.
-    copy(&dir.join("index"), &crashed.join("index"))?;
     copy(dir, &crashed)?;
     let _ = fs::remove_file(crashed.join("lock"));
     store.close().await?;
     drop(store);
+    tell("start");
     let start_ms = start(dir, options).await?;
+    tell("crash");
     let start_after_crash_ms = start(&crashed, options).await?;
     let _ = fs::remove_dir_all(&crashed);
+    tell("rebuild");
     let (begun, place, options) = (Instant::now(), dir.to_owned(), *options);
     super::pool::Pool::new(1).run(move || rebuild(&place, &options, &mut |_| ())).await?;
     let rebuild_ms = millis(begun);
@@ -190,17 +206,19 @@ async fn start(dir: &Path, options: &StoreOptions) -> Result<u64, StoreError> {
     Ok(taken)
 }
 
+/// Copies a store as a process leaves it that is killed. In order of name: the index before the journal,
+/// behind which it always is.
 fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     let fail = |error| StoreError::io(format!("copy {}", from.display()), error);
     fs::create_dir_all(to).map_err(fail)?;
-    for entry in fs::read_dir(from).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
+    let entries: Result<Vec<_>, _> = fs::read_dir(from).map_err(fail)?.collect();
+    let mut paths: Vec<_> = entries.map_err(fail)?.into_iter().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
         let target = to.join(path.file_name().unwrap_or_default());
         if path.is_dir() {
-            if !target.exists() {
-                copy(&path, &target)?;
-            }
-        } else if !target.exists() {
+            copy(&path, &target)?;
+        } else {
             fs::copy(&path, &target).map_err(fail)?;
         }
     }
@@ -227,7 +245,10 @@ mod tests {
     async fn everything_is_measured() {
         let scratch = tempfile::tempdir().unwrap();
         let items = std::env::var("BENCH_ITEMS").map_or(1000, |items| items.parse().unwrap());
-        let figures = measure(&scratch.path().join("store"), items, &StoreOptions::default()).await.unwrap();
+        let begun = Instant::now();
+        let mut watch = |at: Progress| println!("{} ms: {}", millis(begun), at.phase);
+        let dir = scratch.path().join("store");
+        let figures = measure(&dir, items, &StoreOptions::default(), &mut watch).await.unwrap();
         println!("{figures:#?}");
         assert!(figures.commits_per_sec.iter().all(|(_, rate)| *rate > 0));
     }

@@ -185,7 +185,7 @@ pub fn rebuild(dir: &Path, options: &StoreOptions, watch: Watch<'_>) -> Result<(
 }
 
 /// The length of all files below a directory.
-fn size_of(dir: &Path) -> u64 {
+pub(crate) fn size_of(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let size = |entry: std::io::Result<fs::DirEntry>| {
         let entry = entry.ok()?;

@@ -93,7 +93,8 @@ async fn a_journal_cut_anywhere_keeps_every_whole_commit() {
     let bytes = fs::read(&segments(&origin)[0]).unwrap();
     let starts = record_starts(&bytes);
     assert_eq!(starts.len(), 6);
-    for cut in starts[3]..bytes.len() {
+    // Every byte would be better still, but takes minutes.
+    for cut in (starts[3]..bytes.len()).step_by(3) {
         let kept = if cut < starts[4] { 3 } else { 4 };
         let dir = scratch.path().join(cut.to_string());
         copy(&origin, &dir);

@@ -69,6 +69,13 @@ impl Shared {
         Ok(found)
     }
 
+    /// The position up to which the tree is made.
+    fn position(&self) -> Result<u64, StoreError> {
+        let tree = self.tree.read();
+        let Some(tree) = tree.as_ref() else { return Err(self.down()) };
+        tree.position().map_err(|failure| failed("read the index", failure))
+    }
+
     /// Hands what sled holds back to the operating system, if the tree is there.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
         let tree = self.tree.read();
@@ -140,6 +147,7 @@ impl Engine {
     ) -> Result<Self, StoreError> {
         // sled needs space to open; the reserve is there for it.
         place.release_reserve();
+        place.remove_stale_indexes()?;
         let (tree, journal) = open_both(&place, &options, false, watch)?;
         if let Err(failure) = place.keep_reserve(options.reserve_bytes) {
             warn!(%failure, "no space for the reserve: the store refuses commits until there is");
@@ -178,6 +186,17 @@ impl Engine {
             false if !self.shared.failed.load(SeqCst) => Ok(()),
             damaged => self.reopen(damaged),
         }
+    }
+
+    /// Puts a compacted tree in the place of the one in use, and answers that. The new one is the journal
+    /// up to a position that is not long past.
+    pub(crate) fn swap(&mut self, tree: Tree, name: String) -> Result<Option<Tree>, StoreError> {
+        self.repair()?;
+        catch_up(&tree, &self.place, self.journal.position())?;
+        tree.flush().map_err(|failure| not_opened("flush the compacted index", failure))?;
+        self.place.adopt_index(name)?;
+        // Both hold the same: what is known of hot keys stays true.
+        Ok(self.shared.tree.write().replace(tree))
     }
 
     /// Sees, before a group, that there is space to apply what the journal will have taken.
@@ -417,7 +436,11 @@ fn load(
         place.remove_index()?;
         let tree = Tree::open(&place.index(), options.cache_bytes)?;
         info!(snapshot = %path.display(), "making the index anew");
-        match fill(&tree, path, *through, watch) {
+        let mut each = |at| {
+            watch(at);
+            Ok(())
+        };
+        match fill(&tree, path, *through, &mut each) {
             Err(Failure::Store(corrupt @ StoreError::Corrupt { .. })) => {
                 error!(error = %corrupt, "a snapshot is damaged; trying the one before it");
                 damage.get_or_insert(corrupt);
@@ -435,7 +458,12 @@ fn load(
 }
 
 /// Fills an empty tree from a snapshot.
-fn fill(tree: &Tree, path: &Path, through: u64, watch: Watch<'_>) -> Result<(), Failure> {
+fn fill(
+    tree: &Tree,
+    path: &Path,
+    through: u64,
+    each: &mut dyn FnMut(Progress) -> Result<(), StoreError>,
+) -> Result<(), Failure> {
     let total = std::fs::metadata(path).map_or(0, |found| found.len());
     let mut reader = SnapshotReader::open(path)?;
     let (mut entries, mut bytes) = (Vec::<(Key, Value)>::new(), 0);
@@ -445,7 +473,7 @@ fn fill(tree: &Tree, path: &Path, through: u64, watch: Watch<'_>) -> Result<(), 
         entries.push((key, value));
         if bytes >= REPLAY_BYTES {
             tree.fill(&entries, None)?;
-            watch(Progress { phase: "snapshot", done: reader.offset(), total });
+            each(Progress { phase: "snapshot", done: reader.offset(), total })?;
             entries.clear();
             bytes = 0;
         }
@@ -453,6 +481,38 @@ fn fill(tree: &Tree, path: &Path, through: u64, watch: Watch<'_>) -> Result<(), 
     tree.fill(&entries, Some(through))?;
     tree.flush()?;
     Ok(())
+}
+
+/// Fills an empty tree from a snapshot and the journal behind it, as far as that has been written.
+pub(crate) fn fill_beside(
+    tree: &Tree,
+    place: &Place,
+    (through, path): (u64, &Path),
+    shared: &Shared,
+    each: &mut dyn FnMut(Progress) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    fill(tree, path, through, each).map_err(Failure::into_error)?;
+    // What is written meanwhile becomes less each time.
+    for _ in 0..3 {
+        let position = shared.position()?;
+        catch_up(tree, place, position)?;
+    }
+    Ok(())
+}
+
+/// Applies the journal to a tree up to a position.
+fn catch_up(tree: &Tree, place: &Place, through: u64) -> Result<(), StoreError> {
+    let fail = |failure| not_opened("write the compacted index", failure);
+    let made = tree.position().map_err(fail)?;
+    let mut replay = Replay { tree, writes: Writes::new(), bytes: 0, position: made, failure: None };
+    let read = journal::read_between(&place.journal(), made, through, |position, writes| {
+        replay.add(position, writes)
+    });
+    if let Some(failure) = replay.failure.take() {
+        return Err(fail(failure));
+    }
+    read?;
+    replay.apply().map_err(fail)
 }
 
 /// Applies journal records to the tree, many at a time.

@@ -344,6 +344,8 @@ pub struct StoreOptions {
     pub snapshot_bytes_per_sec: u64,
     /// What a snapshot may hold in memory while it is made.
     pub snapshot_memory_bytes: usize,
+    /// An index smaller than this is not compacted.
+    pub compact_bytes: u64,
     /// An older snapshot, and the journal since, are kept while all of it is smaller than this or twice
     /// what is live: should the newest be damaged, the index can still be made anew.
     pub spare_bytes: u64,
@@ -363,6 +365,7 @@ impl Default for StoreOptions {
             snapshot_bytes: 16 * 1024 * 1024,
             snapshot_bytes_per_sec: 64 * 1024 * 1024,
             snapshot_memory_bytes: 32 * 1024 * 1024,
+            compact_bytes: 64 * 1024 * 1024,
             spare_bytes: 64 * 1024 * 1024,
             reserve_bytes: 8 * 1024 * 1024,
         }

@@ -7,7 +7,8 @@
 //! reserve     space kept back, so that what the journal took can always be applied
 //! journal/    the truth of the index, together with
 //! snapshots/  what the index held at some positions of the journal; before the oldest it is trimmed
-//! index/      sled, made from these; index.corrupt-<n>/ are damaged ones, set aside
+//! index/      sled, made from these; after it was compacted, index-<n>/, which index.current then names;
+//!             index.corrupt-<n>/ are damaged ones, set aside
 //! index.boot  there while the index is open: the boot of the machine in which it was opened
 //! bodies/     see `files`
 //! ```
@@ -19,6 +20,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use super::{
     StoreError,
@@ -38,6 +41,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
+    /// What the index is called now.
+    index_name: Mutex<String>,
     /// The lock ends with the file.
     _lock: File,
 }
@@ -50,7 +55,8 @@ impl Place {
     pub(crate) fn enter(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         make_dir(&*disk, dir)?;
         let lock = lock(dir)?;
-        let place = Self { dir: dir.to_owned(), disk, _lock: lock };
+        let index_name = Mutex::new(index_name(dir)?);
+        let place = Self { dir: dir.to_owned(), disk, index_name, _lock: lock };
         place.check_format()?;
         Ok(place)
     }
@@ -60,7 +66,8 @@ impl Place {
     pub(crate) fn for_restore(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         make_dir(&*disk, dir)?;
         let fail = |error| StoreError::io(format!("prepare {}", dir.display()), error);
-        let place = Self { dir: dir.to_owned(), disk, _lock: lock(dir)? };
+        let index_name = Mutex::new("index".to_owned());
+        let place = Self { dir: dir.to_owned(), disk, index_name, _lock: lock(dir)? };
         let marker = place.restoring();
         if marker.exists() {
             for part in [place.snapshots(), place.journal(), place.index()] {
@@ -127,7 +134,37 @@ impl Place {
     }
 
     pub(crate) fn index(&self) -> PathBuf {
-        self.dir.join("index")
+        self.dir.join(&*self.index_name.lock())
+    }
+
+    /// A name for another index, whose directory is not there.
+    pub(crate) fn next_index(&self) -> Result<(String, PathBuf), StoreError> {
+        let number = self.index_name.lock().strip_prefix("index-").and_then(|n| n.parse::<u32>().ok());
+        let name = format!("index-{}", number.unwrap_or(0).wrapping_add(1));
+        let path = self.dir.join(&name);
+        remove_dir(&path)?;
+        Ok((name, path))
+    }
+
+    /// From now on, and after a crash, that one is the index.
+    pub(crate) fn adopt_index(&self, name: String) -> Result<(), StoreError> {
+        let scratch = self.scratch("index.current.new");
+        write_whole(&*self.disk, &scratch, &self.dir.join("index.current"), name.as_bytes())?;
+        *self.index_name.lock() = name;
+        Ok(())
+    }
+
+    /// Removes indexes that are none, or not yet.
+    pub(crate) fn remove_stale_indexes(&self) -> Result<(), StoreError> {
+        let fail = |error| StoreError::io(format!("list {}", self.dir.display()), error);
+        for entry in fs::read_dir(&self.dir).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if is_index(name) && path.is_dir() && path != self.index() {
+                remove_dir(&path)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn bodies(&self) -> PathBuf {
@@ -246,6 +283,17 @@ impl Place {
     pub(crate) fn release_reserve(&self) {
         let _ = self.disk.remove(&self.reserve());
     }
+}
+
+/// Whether a directory of that name is an index.
+fn is_index(name: &str) -> bool {
+    name == "index" || name.strip_prefix("index-").is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// What the index is called.
+fn index_name(dir: &Path) -> Result<String, StoreError> {
+    let named = read_text(&dir.join("index.current"))?;
+    Ok(named.filter(|name| is_index(name)).unwrap_or_else(|| "index".to_owned()))
 }
 
 fn remove_dir(path: &Path) -> Result<(), StoreError> {

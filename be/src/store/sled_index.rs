@@ -26,6 +26,7 @@ use super::{
     pool::Pool,
     record::Writes,
     snapshot::Summary,
+    tree::Tree,
     upkeep::{Chore, Helper},
 };
 
@@ -49,8 +50,12 @@ pub(crate) enum Request {
     Repair(Waiter),
     /// A snapshot begins: answers the position that it is to have.
     Roll(oneshot::Sender<Result<u64, StoreError>>),
+    /// A compacted index is there: answers the one that was in use.
+    Swap(Box<(Tree, String, SwapWaiter)>),
     Close(Waiter),
 }
+
+type SwapWaiter = oneshot::Sender<Result<Option<Tree>, StoreError>>;
 
 /// An [`Index`] on sled. When the last handle goes without `close`, the committer closes by itself.
 pub(crate) struct SledIndex {
@@ -192,6 +197,7 @@ struct Group {
     bytes: usize,
     repairs: Vec<Waiter>,
     rolls: Vec<oneshot::Sender<Result<u64, StoreError>>>,
+    swaps: Vec<(Tree, String, SwapWaiter)>,
 }
 
 impl Group {
@@ -206,6 +212,7 @@ impl Group {
                 }
                 Request::Repair(waiter) => self.repairs.push(waiter),
                 Request::Roll(waiter) => self.rolls.push(waiter),
+                Request::Swap(swap) => self.swaps.push(*swap),
                 Request::Close(waiter) => return Some(waiter),
             }
             let room = self.commits.len() < GROUP_COMMITS && self.bytes < GROUP_BYTES;
@@ -219,6 +226,9 @@ impl Group {
         let sound = engine.repair();
         for waiter in self.rolls {
             let _ = waiter.send(engine.roll());
+        }
+        for (tree, name, waiter) in self.swaps {
+            let _ = waiter.send(engine.swap(tree, name));
         }
         for waiter in self.repairs {
             let _ = waiter.send(sound.clone());

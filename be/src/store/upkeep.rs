@@ -6,6 +6,9 @@
 //! the segments before it go. So all of it takes about as much as is live, half as much again of
 //! journal, and once more while a snapshot is being made; no commit waits for any of it.
 //!
+//! sled's file never shrinks, and under churn becomes many times what is live. When it is too large the
+//! helper makes another out of the snapshot and the journal behind it, and the committer changes over.
+//!
 //! Everything here blocks, on a thread of its own.
 
 use std::{
@@ -24,14 +27,19 @@ use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    StoreError, StoreOptions,
-    engine::{Engine, Shared},
+    Progress, StoreError, StoreOptions,
+    care::size_of,
+    engine::{Engine, Shared, fill_beside},
     journal,
     merge::{Merge, Parts},
     place::Place,
     sled_index::Request,
     snapshot::{self, SnapshotReader, SnapshotWriter, Summary},
+    tree::Tree,
 };
+
+/// An index may be so many times what is live: sled needs this much for itself.
+const INDEX_TO_LIVE: u64 = 3;
 
 /// Something for the helper to do.
 pub(crate) enum Chore {
@@ -60,6 +68,7 @@ impl Helper {
             committer,
             pace: Pace::new(engine.options().snapshot_bytes_per_sec, Arc::clone(&stopping)),
             again_at: 0,
+            compacted_bytes: 0,
         };
         let thread = thread::Builder::new()
             .name("store-upkeep".to_owned())
@@ -91,6 +100,8 @@ struct Keeper {
     pace: Pace,
     /// After a failure: how long the journal must be before the next attempt, in bytes.
     again_at: u64,
+    /// How large the index was when it was last compacted.
+    compacted_bytes: u64,
 }
 
 impl Keeper {
@@ -135,7 +146,55 @@ impl Keeper {
         // What is trimmed must not be needed to bring the tree up to date after a crash.
         self.shared.flush()?;
         trim(&self.place, &self.options, summary.live_bytes)?;
+        match self.compact(summary) {
+            Ok(()) | Err(StoreError::Stopped) => {}
+            Err(failure) => warn!(%failure, "the index could not be compacted"),
+        }
         Ok(summary)
+    }
+
+    /// Makes the index anew beside itself, if it is too large.
+    fn compact(&mut self, summary: Summary) -> Result<(), StoreError> {
+        let old = self.place.index();
+        let before = size_of(&old);
+        let bearable = self.options.compact_bytes.max(INDEX_TO_LIVE * summary.live_bytes);
+        if before <= bearable.max(self.compacted_bytes * 3 / 2) {
+            return Ok(());
+        }
+        // Whatever comes of it, it is not tried again before it has grown.
+        self.compacted_bytes = before;
+        let (name, path) = self.place.next_index()?;
+        let swapped = self.swap(summary.through, name, &path);
+        if let Err(failure) = swapped {
+            let _ = fs::remove_dir_all(&path);
+            return Err(failure);
+        }
+        let removed = fs::remove_dir_all(&old);
+        removed.map_err(|error| StoreError::io(format!("remove {}", old.display()), error))?;
+        self.compacted_bytes = size_of(&path);
+        info!(before, after = self.compacted_bytes, "compacted the index");
+        Ok(())
+    }
+
+    fn swap(&mut self, through: u64, name: String, path: &Path) -> Result<(), StoreError> {
+        let fail = |failure| StoreError::io("make a compacted index", std::io::Error::other(failure));
+        let tree = Tree::open(path, self.options.cache_bytes).map_err(fail)?;
+        let snapshot = snapshot::path_of(&self.place.snapshots(), through);
+        let (mut told, pace) = (0, &mut self.pace);
+        let mut each = |at: Progress| {
+            let bytes = at.done.saturating_sub(told);
+            told = at.done;
+            pace.spend(bytes)
+        };
+        fill_beside(&tree, &self.place, (through, &snapshot), &self.shared, &mut each)?;
+        tree.flush().map_err(fail)?;
+        let (waiter, answer) = oneshot::channel();
+        let committer = self.committer.upgrade().ok_or(StoreError::Stopped)?;
+        let request = Request::Swap(Box::new((tree, name, waiter)));
+        committer.send(request).map_err(|_| StoreError::Stopped)?;
+        drop(committer);
+        // sled writes as it is dropped: here, where nobody waits.
+        answer.blocking_recv().unwrap_or(Err(StoreError::Stopped)).map(drop)
     }
 
     /// Has the committer end its segment.

@@ -205,3 +205,58 @@ async fn a_store_without_snapshots_is_taken_over() {
     drop(store);
     assert_eq!(rebuilt(&dir).await, expected);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_has_grown_is_compacted_under_way() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let options = StoreOptions { compact_bytes: 0, ..small() };
+    let store = Store::open(&dir, &options).await.unwrap();
+    let index = |dir: &Path| {
+        let name = fs::read_to_string(dir.join("index.current")).unwrap_or_else(|_| "index".to_owned());
+        dir.join(name)
+    };
+    let reader = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let mut last = 0;
+            while last < 1499 {
+                // Two keys of each commit, one of them always in a scan of the tree.
+                let read = Read::default().get("last").range(Range::prefix(b"last", 1));
+                let found = store.index.read(read).await.unwrap();
+                let Some(value) = &found.gets[0] else { continue };
+                assert_eq!(found.ranges[0][0].1, *value);
+                let n: usize = String::from_utf8_lossy(value).parse().unwrap();
+                assert!(n >= last, "time went back from {last} to {n}");
+                last = n;
+            }
+        }
+    });
+    let model = Store::memory();
+    for n in 0..1500 {
+        store.index.commit(churn(n)).await.unwrap();
+        model.index.commit(churn(n)).await.unwrap();
+        if n % 300 == 299 {
+            store.snapshot().await.unwrap();
+            assert_eq!(all(&store).await, all(&model).await);
+            let copied = scratch.path().join(n.to_string());
+            crash_tests::copy(&dir, &copied);
+            let crashed = open(&copied).await;
+            assert_eq!(all(&crashed).await, all(&model).await, "killed after {n}");
+            crashed.close().await.unwrap();
+        }
+    }
+    reader.await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    assert!(index(&dir) > dir.join("index"), "it was compacted");
+    let names = fs::read_dir(&dir).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    assert_eq!(names.filter(|name| name.starts_with("index-")).count(), 1, "the old ones are gone");
+    assert!(!dir.join("index").exists());
+    // One that a crash left half made is removed.
+    fs::create_dir(dir.join("index-4000")).unwrap();
+    let store = open(&dir).await;
+    assert_eq!(all(&store).await, all(&model).await);
+    assert!(!dir.join("index-4000").exists());
+    store.close().await.unwrap();
+}
