@@ -160,6 +160,8 @@ pub(super) async fn device(
             }
             let mut reply = reply::body(StatusCode::OK, "application/octet-stream", found.bytes);
             reply = reply::with(reply, header::CONTENT_TYPE, &found.object.content_type);
+            reply = reply::with(reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+            reply = reply::with(reply, header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
             reply = reply::with(reply, header::ETAG, &tag);
             reply = reply::with(reply, header::LAST_MODIFIED, &reply::http_date(found.object.modified));
             Ok(numbered(reply, numbers))

@@ -1,7 +1,7 @@
 //! WebDAV: one file per method. Here a request is let in, its place found, and its method called.
 //!
-//! RFC 4918 classes 1, 2 and 3, RFC 4331, RFC 6578, and Exchange's SUBSCRIBE, UNSUBSCRIBE and POLL, as
-//! `docs/fe-be.md` has them. Not here: Exchange's B-methods (BPROPFIND, BCOPY, …), answered 501.
+//! RFC 4918 classes 1, 2 and 3, RFC 4331, RFC 6578, and Exchange's SEARCH, SUBSCRIBE, UNSUBSCRIBE and POLL,
+//! as `docs/fe-be.md` has them. Not here: Exchange's B-methods (BPROPFIND, BCOPY, …), answered 501.
 
 #![expect(clippy::result_large_err, reason = "an error here is an answer, made once per request")]
 
@@ -20,6 +20,7 @@ mod proppatch;
 mod put;
 pub mod reply;
 mod report;
+mod search;
 mod subscribe;
 mod transfer;
 mod unsubscribe;
@@ -38,6 +39,7 @@ use hyper::body::Incoming;
 
 use crate::auth::{Principal, Refusal};
 use crate::http::body;
+use crate::http::connection::Fragment;
 use crate::mailbox::State;
 use crate::mailbox::condition::Conditions;
 use crate::mailbox::items::{ItemName, Member};
@@ -48,9 +50,9 @@ use reply::Reply;
 
 /// Methods we have, for `Allow`.
 pub(crate) const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, \
-                                UNLOCK, REPORT, SUBSCRIBE, UNSUBSCRIBE, POLL";
+                                UNLOCK, REPORT, SEARCH, SUBSCRIBE, UNSUBSCRIBE, POLL";
 /// Methods that exist but that we do not have: 405 rather than 501.
-const KNOWN: [&str; 6] = ["POST", "SEARCH", "PATCH", "TRACE", "CONNECT", "NOTIFY"];
+const KNOWN: [&str; 5] = ["POST", "PATCH", "TRACE", "CONNECT", "NOTIFY"];
 /// Bytes of an XML body, at most.
 const XML_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -167,6 +169,9 @@ pub async fn answer(
         };
         return reply::with(reply::text(status, "no such method here"), header::ALLOW, ALLOW);
     }
+    if parts.extensions.get::<Fragment>().is_some() {
+        return reply::text(StatusCode::BAD_REQUEST, "the target has a fragment; write # as %23");
+    }
     let path = match Path::parse(parts.uri.path()) {
         Ok(path) => path,
         Err(error) => return reply::text(StatusCode::BAD_REQUEST, error),
@@ -256,6 +261,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
         "UNLOCK" => lock::unlock(&at).await,
         "PROPFIND" => propfind::answer(&at, incoming).await,
         "PROPPATCH" => proppatch::answer(&at, incoming).await,
+        "SEARCH" => search::answer(&at, incoming).await,
         "REPORT" => report::answer(&at, incoming).await,
         "SUBSCRIBE" => subscribe::answer(&at).await,
         _ => Err(reply::text(StatusCode::NOT_IMPLEMENTED, "no such method here")),

@@ -8,9 +8,13 @@ use super::reply::{self, Reply};
 
 pub(super) fn answer() -> Reply {
     let mut reply = reply::empty(StatusCode::OK);
-    for (name, value) in
-        [("dav", "1, 2, 3"), ("ms-author-via", "DAV"), ("public", ALLOW), (header::ALLOW.as_str(), ALLOW)]
-    {
+    for (name, value) in [
+        ("dav", "1, 2, 3"),
+        ("dasl", "<DAV:sql>"),
+        ("ms-author-via", "DAV"),
+        ("public", ALLOW),
+        (header::ALLOW.as_str(), ALLOW),
+    ] {
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
             reply = reply::with(reply, name, value);
         }

@@ -19,10 +19,10 @@ use crate::mailbox::properties::Properties;
 use crate::mailbox::quota::Quota;
 
 /// Items read at a time, and listed in all; RFC 6578 is for folders that hold more.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 const LISTED_MAX: usize = 20_000;
 /// Bytes of an answer from which on no more is listed.
-const LISTED_BYTES_MAX: usize = 16 << 20;
+pub(super) const LISTED_BYTES_MAX: usize = 16 << 20;
 
 fn depth(call: &Call<'_>) -> Result<Depth, Reply> {
     // None means infinity (RFC 4918 9.1).
@@ -61,13 +61,22 @@ pub(super) async fn outside(call: &Call<'_>, incoming: Incoming) -> Result<Reply
     Ok(reply::multi_status(out))
 }
 
-/// A PROPFIND in a mailbox, while its answer is written.
-struct Listing<'a> {
-    at: &'a InMailbox<'a>,
+/// An answer about resources of a mailbox, while it is written: of PROPFIND, or of SEARCH.
+pub(super) struct Listing<'a> {
+    pub(super) at: &'a InMailbox<'a>,
     asked: Propfind,
     brief: bool,
+    /// Dead properties may matter.
+    dead: bool,
     quota: Quota,
-    out: String,
+    pub(super) out: String,
+}
+
+/// One resource with all that is known of it.
+pub(super) struct Row {
+    pub(super) href: String,
+    pub(super) found: Vec<properties::Property>,
+    pub(super) dead: Properties,
 }
 
 pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
@@ -78,9 +87,8 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
     if let Target::Device(place) = &at.target {
         return device(at, place, depth, &asked, brief).await;
     }
-    let quota = at.state.quota(&call.server.boxes);
-    let mut listing = Listing { at, asked, brief, quota, out: String::new() };
-    properties::open(&mut listing.out);
+    let dead = properties::wants_dead(&asked);
+    let mut listing = Listing::new(at, asked, brief, dead);
     match &at.target {
         Target::Mailbox => {
             if depth.root() {
@@ -123,7 +131,18 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
     Ok(reply::multi_status(listing.out))
 }
 
-impl Listing<'_> {
+impl<'a> Listing<'a> {
+    pub(super) fn new(at: &'a InMailbox<'a>, asked: Propfind, brief: bool, dead: bool) -> Self {
+        let quota = at.state.quota(&at.call.server.boxes);
+        let mut out = String::new();
+        properties::open(&mut out);
+        Self { at, asked, brief, dead, quota, out }
+    }
+
+    pub(super) fn tell_row(&mut self, row: &Row) {
+        self.tell(&row.href, &row.found, &row.dead);
+    }
+
     fn tell(&mut self, href: &str, found: &[properties::Property], dead: &Properties) {
         properties::response(&mut self.out, href, found, dead, &self.asked, self.brief);
     }
@@ -137,20 +156,26 @@ impl Listing<'_> {
     }
 
     async fn folder(&mut self, counter: u64) -> Result<(), Reply> {
+        if let Some(row) = self.folder_row(counter).await? {
+            self.tell_row(&row);
+        }
+        Ok(())
+    }
+
+    /// A permanent URL is answered with the friendly one: that is how it is resolved.
+    pub(super) async fn folder_row(&self, counter: u64) -> Result<Option<Row>, Reply> {
         let at = self.at;
-        // A permanent URL is answered with the friendly one: that is how it is resolved.
         let (Some(record), Some(href)) =
             (at.state.tree.folder(counter), folder_url(&at.account.name, &at.state, counter))
         else {
-            return Ok(());
+            return Ok(None);
         };
-        let bytes = if properties::wants_dead(&self.asked) { record.held.own_property_bytes } else { 0 };
+        let bytes = if self.dead { record.held.own_property_bytes } else { 0 };
         let dead = at.call.server.boxes.properties(at.account.mailbox, counter, 0, bytes).await;
         let dead = dead.map_err(|error| reply::failure(&error))?;
         let locks = self.locks(&href);
         let found = properties::folder(&at.account.name, &at.state, counter, record, &self.quota, locks);
-        self.tell(&href, &found, &dead);
-        Ok(())
+        Ok(Some(Row { href, found, dead }))
     }
 
     async fn subfolders(&mut self, parent: u64) -> Result<(), Reply> {
@@ -190,24 +215,34 @@ impl Listing<'_> {
 
     /// Tells of some members, under their friendly URLs or under the one that was asked for.
     async fn page(&mut self, folder: u64, page: Vec<Member>, href: Option<&str>) -> Result<(), Reply> {
+        for mut row in self.rows(folder, page).await? {
+            if let Some(href) = href {
+                href.clone_into(&mut row.href);
+            }
+            self.tell_row(&row);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn rows(&self, folder: u64, page: Vec<Member>) -> Result<Vec<Row>, Reply> {
         let at = self.at;
         let base = folder_url(&at.account.name, &at.state, folder).unwrap_or_default();
-        let dead = if properties::wants_dead(&self.asked) {
+        let dead = if self.dead {
             let dead = at.call.server.boxes.properties_of(at.account.mailbox, folder, &page).await;
             dead.map_err(|error| reply::failure(&error))?
         } else {
             Vec::new()
         };
         let mut dead = dead.into_iter();
-        for member in &page {
+        let rows = page.iter().map(|member| {
             let installation = at.state.head.installation;
             let name = member.item.name.clone().unwrap_or_else(|| implied_name(installation, member.id));
-            let friendly = format!("{base}{}", encode_segment(&name));
-            let locks = self.locks(&friendly);
+            let href = format!("{base}{}", encode_segment(&name));
+            let locks = self.locks(&href);
             let found = properties::item(&at.account.name, &at.state, folder, member, locks);
-            self.tell(href.unwrap_or(&friendly), &found, &dead.next().unwrap_or_default());
-        }
-        Ok(())
+            Row { href, found, dead: dead.next().unwrap_or_default() }
+        });
+        Ok(rows.collect())
     }
 }
 

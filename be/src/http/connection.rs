@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,9 +42,32 @@ enum Phase {
 struct Watched {
     stream: TcpStream,
     phase: Arc<Mutex<Phase>>,
+    /// We are in the first line of a request.
+    in_line: bool,
+    fragment: Arc<AtomicBool>,
 }
 
+/// Left with a request whose target had a fragment. hyper drops it, and what remains may name something
+/// quite different: `DELETE folder/#note`.
+#[derive(Clone, Copy, Debug)]
+pub struct Fragment;
+
 impl Watched {
+    /// Looks for a fragment in a request's first line.
+    fn look(&mut self, bytes: &[u8], begins: bool) {
+        if begins {
+            self.in_line = true;
+            self.fragment.store(false, Ordering::Relaxed);
+        }
+        if self.in_line {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            if bytes[..end.unwrap_or(bytes.len())].contains(&b'#') {
+                self.fragment.store(true, Ordering::Relaxed);
+            }
+            self.in_line = end.is_none();
+        }
+    }
+
     /// A peer that takes what we send is not idle.
     fn sent(&self, polled: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(1..)) = polled {
@@ -64,10 +88,15 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            let mut phase = self.phase.lock();
-            if matches!(*phase, Phase::Idle(_)) {
-                *phase = Phase::Head(Instant::now());
-            }
+            let begins = {
+                let mut phase = self.phase.lock();
+                let begins = matches!(*phase, Phase::Idle(_));
+                if begins {
+                    *phase = Phase::Head(Instant::now());
+                }
+                begins
+            };
+            self.look(&buf.filled()[before..], begins);
         }
         polled
     }
@@ -121,14 +150,19 @@ pub(super) async fn serve(
 ) {
     let Ok(local) = stream.local_addr() else { return };
     let phase = Arc::new(Mutex::new(Phase::Idle(Instant::now())));
-    let io = TokioIo::new(Watched { stream, phase: phase.clone() });
+    let fragment = Arc::new(AtomicBool::new(false));
+    let io =
+        TokioIo::new(Watched { stream, phase: phase.clone(), in_line: false, fragment: fragment.clone() });
     let limits = server.config.limits;
     let place = Arc::new(place);
     let leave = place.leave.clone();
     let service = {
         let (phase, place) = (phase.clone(), place.clone());
-        hyper::service::service_fn(move |request| {
+        hyper::service::service_fn(move |mut request| {
             *phase.lock() = Phase::Asked;
+            if fragment.swap(false, Ordering::Relaxed) {
+                request.extensions_mut().insert(Fragment);
+            }
             let (server, phase, place) = (server.clone(), phase.clone(), place.clone());
             // Boxed, so that the connection can be taken apart again.
             Box::pin(async move {

@@ -81,6 +81,9 @@ async fn methods_paths_and_bodies_that_are_not_ours() {
         be.alice("GET", path, &[], b"").await.expect(400);
     }
     be.alice("GET", "/other", &[], b"").await.expect(404);
+    be.alice("MKCOL", &format!("{inbox}keep/"), &[], b"").await.expect(201);
+    be.alice("DELETE", &format!("{inbox}keep/#ment"), &[], b"").await.expect(400);
+    be.alice("GET", &format!("{inbox}keep/"), &[], b"").await.expect(200);
     be.alice("PUT", &format!("/exchange/{ALICE}/loose.eml"), &[], b"x").await.expect(403);
     be.alice("PUT", &format!("/exchange/{ALICE}/No/loose.eml"), &[], b"x").await.expect(409);
     be.alice("PUT", &inbox, &[], b"x").await.expect(405);

@@ -220,6 +220,41 @@ async fn locks_bind_dav_clients_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn search_as_clients_of_the_time_sent_it() {
+    let be = Be::start().await;
+    for (name, body) in [("b.eml", MAIL), ("a.eml", MAIL), ("file.txt", b"x")] {
+        put(&be, &format!("Inbox/{name}"), body).await.expect(201);
+    }
+    be.alice("MKCOL", &url("Inbox/sub/"), &[], b"").await.expect(201);
+    put(&be, "Inbox/sub/deep.eml", MAIL).await.expect(201);
+    let search = async |traversal: &str, rest: &str, headers: &[(&str, &str)]| {
+        let scope = url("Inbox/");
+        let body = format!(
+            "<?xml version=\"1.0\"?><D:searchrequest xmlns:D=\"DAV:\"><D:sql>SELECT \"DAV:displayname\", \
+             \"urn:schemas:httpmail:read\" FROM SCOPE('{traversal} TRAVERSAL OF \"{scope}\"') {rest}</D:sql></D:searchrequest>"
+        );
+        be.alice("SEARCH", &url(""), headers, body.as_bytes()).await
+    };
+    let names = |answer: &Answer| -> Vec<String> {
+        let text = answer.text();
+        let parts = text.split("<D:displayname>").skip(1);
+        parts.map(|part| part.split('<').next().unwrap().to_owned()).collect()
+    };
+    let mail = r#"WHERE "DAV:isfolder" = false AND "DAV:contentclass" = 'urn:content-classes:message' ORDER BY "DAV:displayname""#;
+    let found = search("SHALLOW", mail, &[]).await.expect(207);
+    assert_eq!(names(&found), ["a.eml", "b.eml"], "{}", found.text());
+    let deep = search("DEEP", mail, &[("Range", "rows=0-1")]).await.expect(207);
+    assert_eq!(names(&deep), ["a.eml", "b.eml"]);
+    assert_eq!(deep.header("content-range"), Some("rows 0-1; total=3"));
+    let folders = search("DEEP", r#"WHERE "DAV:isfolder" = true"#, &[]).await.expect(207);
+    assert_eq!(names(&folders), ["sub"]);
+    let large = search("SHALLOW", r#"WHERE "DAV:getcontentlength" &lt; 5"#, &[]).await.expect(207);
+    assert_eq!(names(&large), ["file.txt"]);
+    search("SHALLOW", "WHERE (", &[]).await.expect(400);
+    be.alice("SEARCH", "/exchange/bob@example.com/", &[], b"").await.expect(403);
+}
+
+#[tokio::test]
 async fn a_full_mailbox_says_so_and_can_be_emptied() {
     let be = Be::start().await;
     let boxes = be.running.as_ref().unwrap().server().boxes.clone();

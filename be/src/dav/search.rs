@@ -1,0 +1,208 @@
+//! SEARCH as Exchange's clients sent it: `DAV:sql` over the properties that PROPFIND shows (`common::dav::search`).
+//!
+//! Rows are looked at one page at a time and bounded in number; so is the answer. `Range: rows=` asks for a
+//! part of them, as the clients of the time did. Not here: the replication manifest (`R:repl`), for which there is
+//! RFC 6578, and properties that would need each message to be read.
+
+use directpush_common::dav::DAV;
+use directpush_common::dav::conditions::parse_http_date;
+use directpush_common::dav::fragment::PropertyName;
+use directpush_common::dav::multistatus::Condition;
+use directpush_common::dav::properties::Propfind;
+use directpush_common::dav::range::{self, Ranges};
+use directpush_common::dav::request::{brief, uri_path};
+use directpush_common::dav::search::{Scope, Search, Select, Traversal, Type, Value, property_name};
+use directpush_common::dav::xml;
+use http::{HeaderName, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::path::{self, Path, Place, Target};
+use super::propfind::{LISTED_BYTES_MAX, Listing, PAGE, Row};
+use super::reply::{self, Reply};
+use super::{InMailbox, body_bytes, guard, not_found, properties};
+use crate::mailbox::folders::ROOT;
+
+/// Resources looked at by one request, at most.
+const EXAMINED_MAX: usize = 100_000;
+/// Resources found by one request, at most.
+const FOUND_MAX: usize = 10_000;
+
+/// One resource that was found.
+struct Hit {
+    key: Vec<Value>,
+    row: Row,
+}
+
+/// A SEARCH while it goes through the mailbox.
+struct Hunt<'a> {
+    search: &'a Search,
+    listing: Listing<'a>,
+    hits: Vec<Hit>,
+    examined: usize,
+}
+
+pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
+    let call = at.call;
+    let search = Search::parse_body(&body_bytes(call, incoming).await?).map_err(|error| {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        reply::text(status, error)
+    })?;
+    let asked = match &search.select {
+        Select::All => Propfind::All { include: Vec::new() },
+        Select::These(uris) => Propfind::These(uris.iter().filter_map(|uri| property_name(uri)).collect()),
+    };
+    let looked_at: Vec<PropertyName> = search
+        .condition
+        .iter()
+        .flat_map(directpush_common::dav::search::Condition::properties)
+        .chain(search.order.iter().map(|order| order.property.as_str()))
+        .filter_map(property_name)
+        .collect();
+    let dead = properties::wants_dead(&asked) || properties::wants_dead(&Propfind::These(looked_at));
+    let listing = Listing::new(at, asked, brief(call.header("brief")), dead);
+    let mut hunt = Hunt { search: &search, listing, hits: Vec::new(), examined: 0 };
+    for scope in &search.scopes {
+        hunt.scope(scope).await?;
+    }
+    let Hunt { mut hits, mut listing, .. } = hunt;
+    if !search.order.is_empty() {
+        hits.sort_by(|a, b| search.compare(&a.key, &b.key));
+    }
+    let total = hits.len() as u64;
+    let parts = match call.header(header::RANGE.as_str()).map(|value| range::rows(value, total)) {
+        Some(Ranges::Parts(parts)) => Some(parts),
+        Some(Ranges::Unsatisfiable) => Some(Vec::new()),
+        Some(Ranges::Whole) | None => None,
+    };
+    for (n, hit) in hits.iter().enumerate() {
+        let wanted = |parts: &Vec<(u64, u64)>| {
+            parts.iter().any(|(first, last)| (*first..=*last).contains(&(n as u64)))
+        };
+        if parts.as_ref().is_none_or(wanted) {
+            listing.tell_row(&hit.row);
+        }
+        if listing.out.len() > LISTED_BYTES_MAX {
+            return Err(reply::condition(Condition::NumberOfMatchesWithinLimits, []));
+        }
+    }
+    listing.out.push_str(properties::CLOSE);
+    let reply = reply::multi_status(listing.out);
+    let reply = reply::with(reply, HeaderName::from_static("accept-ranges"), "rows");
+    Ok(match parts {
+        Some(parts) => reply::with(reply, header::CONTENT_RANGE, &range::content_rows(&parts, total)),
+        None => reply,
+    })
+}
+
+impl Hunt<'_> {
+    async fn scope(&mut self, scope: &Scope) -> Result<(), Reply> {
+        let at = self.listing.at;
+        let target = match scope.uri.as_str() {
+            "" => at.target.clone(),
+            uri => {
+                let path = uri_path(uri, guard::authority(at.call)).map_err(reply::bad)?;
+                match Path::parse(path).map_err(reply::bad)?.place {
+                    Place::Mailbox { user, inside } if user == at.account.name => {
+                        path::find(&at.state, &inside)
+                    }
+                    Place::Mailbox { .. } => {
+                        return Err(reply::text(StatusCode::FORBIDDEN, "not your mailbox"));
+                    }
+                    _ => return Err(not_found()),
+                }
+            }
+        };
+        let top = match target {
+            Target::Mailbox => ROOT,
+            Target::Folder(folder) => folder,
+            Target::Item { .. } => {
+                return Err(reply::text(StatusCode::CONFLICT, "only folders can be searched"));
+            }
+            _ => return Err(not_found()),
+        };
+        let mut waiting = vec![top];
+        while let Some(folder) = waiting.pop() {
+            let children: Vec<u64> = at.state.tree.children(folder).map(|(child, _)| child).collect();
+            for child in &children {
+                let row = self.listing.folder_row(*child).await?;
+                self.look_at(row.into_iter().collect())?;
+            }
+            if folder != ROOT && scope.traversal != Traversal::Hierarchical {
+                self.members(folder).await?;
+            }
+            if scope.traversal != Traversal::Shallow {
+                waiting.extend(children);
+            }
+        }
+        Ok(())
+    }
+
+    async fn members(&mut self, folder: u64) -> Result<(), Reply> {
+        let at = self.listing.at;
+        for file in [false, true] {
+            let mut after = 0;
+            loop {
+                let boxes = &at.call.server.boxes;
+                let page = boxes.members_after(at.account.mailbox, folder, file, after, PAGE).await;
+                let page = page.map_err(|error| reply::failure(&error))?;
+                let (count, last) = (page.len(), page.last().map(|member| member.id));
+                let rows = self.listing.rows(folder, page).await?;
+                self.look_at(rows)?;
+                match last {
+                    Some(last) if count == PAGE => after = last,
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, rows: Vec<Row>) -> Result<(), Reply> {
+        for mut row in rows {
+            self.examined += 1;
+            // Exchange has the URL as a property too, and its clients select it.
+            row.found.push((DAV, "href", xml::escape(&row.href)));
+            let found = self.search.matches(|uri| value(&row, uri));
+            if found {
+                let key = self.search.sort_key(|uri| value(&row, uri));
+                self.hits.push(Hit { key, row });
+            }
+            if self.examined > EXAMINED_MAX || self.hits.len() > FOUND_MAX {
+                return Err(reply::condition(Condition::NumberOfMatchesWithinLimits, []));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A resource's property, as SEARCH compares it.
+fn value(row: &Row, uri: &str) -> Value {
+    let Some(name) = property_name(uri) else { return Value::Null };
+    let live = row.found.iter().find(|(ns, local, _)| *ns == name.ns && *local == name.name);
+    let xml = match live {
+        Some((.., value)) => format!("<a xmlns:D=\"DAV:\">{value}</a>"),
+        None => match row.dead.0.iter().find(|property| property.name == name) {
+            Some(property) => property.xml.clone(),
+            None => return Value::Null,
+        },
+    };
+    let text = xml::parse(xml.as_bytes()).map(|element| element.text).unwrap_or_default();
+    match (name.ns.as_str(), name.name.as_str()) {
+        (_, "getlastmodified") => parse_http_date(&text).map_or(Value::Null, |secs| Value::Date(secs * 1000)),
+        (_, "creationdate" | "datereceived") => Value::Text(text).cast(Type::Date),
+        (
+            _,
+            "isfolder"
+            | "iscollection"
+            | "ishidden"
+            | "isreadonly"
+            | "isstructureddocument"
+            | "hassubs"
+            | "read",
+        ) => Value::Bool(text == "1"),
+        (_, "getcontentlength" | "visiblecount" | "unreadcount" | "foldersize") => {
+            Value::Text(text).cast(Type::Int)
+        }
+        _ => Value::Text(text),
+    }
+}
