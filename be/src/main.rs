@@ -77,6 +77,14 @@ enum Command {
     },
     /// What the store takes on the disk, in bytes.
     Usage(Telling),
+    /// Measure the store in a directory of its own, which is made and removed; `cargo xtask bench` asks for it.
+    #[command(hide = true)]
+    BenchStore {
+        /// Where; must not be there.
+        dir: PathBuf,
+        #[arg(long, default_value_t = 1_000_000)]
+        items: u64,
+    },
 }
 
 /// How a summary is told.
@@ -291,6 +299,10 @@ async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
             administrator.done().await?;
             let Answer::Usage(usage) = usage? else { bail!("the server answered something else") };
             tell(&usage, form)?;
+        }
+        Command::BenchStore { dir, items } => {
+            let figures = maintenance::bench(config, dir, items, Bar::new()).await?;
+            println!("{}", serde_json::to_string_pretty(&figures)?);
         }
         Command::Run | Command::User(_) => {}
     }

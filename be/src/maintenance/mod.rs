@@ -107,6 +107,26 @@ fn renewed(key: &[u8], value: Value) -> Value {
     head.encode()
 }
 
+/// Measures a store made in `dir`, with the configuration's options, and removes it again.
+pub async fn bench(
+    config: &Config,
+    dir: PathBuf,
+    items: u64,
+    mut watch: Bar,
+) -> Result<store::bench::Figures, Error> {
+    let (_, options) = place(config)?;
+    if dir.exists() {
+        return Err(Error::Conflict("the directory to measure in is there already"));
+    }
+    let measured = store::bench::measure(&dir, items, &options, &mut |at| watch.show(at)).await;
+    let removed = apart(move || {
+        std::fs::remove_dir_all(&dir)
+            .map_err(|error| store::StoreError::io(format!("remove {}", dir.display()), error))
+    });
+    removed.await?;
+    Ok(measured?)
+}
+
 /// Collects bodies that nothing uses, now and then, until `stop`.
 pub async fn collect(store: Store, stop: CancellationToken) {
     until(stop, async {
