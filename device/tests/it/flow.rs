@@ -80,6 +80,18 @@ async fn the_access_logs_side_by_side_show_the_flow() {
     let fe = lines_of(&fe_log);
     let pings: Vec<&String> = fe.iter().filter(|line| line.contains("Cmd=Ping")).collect();
     assert!(!pings.is_empty() && pings[0].contains("DeviceType=PocketPC"), "{}", fe.join("\n"));
+    // Put into one by their times, which are whole seconds, the back end's lines first.
+    let mut both: Vec<&String> = be.iter().chain(&fe).collect();
+    both.sort_by_key(|line| line.get(..19));
+    let place = |what: &str| both.iter().position(|line| line.contains(what));
+    let told = [
+        place("Cmd=FolderSync"),
+        place("Cmd=Sync"),
+        place("SUBSCRIBE /exchange"),
+        place("UNSUBSCRIBE"),
+        place("Cmd=Ping"),
+    ];
+    assert!(told.iter().all(Option::is_some) && told[2..].is_sorted(), "{told:?}: {both:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

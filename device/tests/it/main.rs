@@ -4,6 +4,7 @@
 //!
 //! What these tests show is that nothing is lost, whatever becomes of datagrams, servers and networks.
 
+mod backup;
 mod crash;
 mod dav;
 mod disk;
