@@ -284,10 +284,14 @@ fn dependency_reasons(repository: &Repository) -> Vec<String> {
     complaints
 }
 
-/// docs/requirements.md names the test behind each requirement: a path in backquotes, then a function in backquotes.
+/// docs/requirements.md and docs/promises.md name the test behind each row: a path in backquotes, then a function in backquotes.
 fn named_tests(repository: &Repository) -> Vec<String> {
-    const DOCUMENT: &str = "docs/requirements.md";
-    let Some(text) = repository.text(DOCUMENT) else { return vec![format!("{DOCUMENT} is missing")] };
+    const DOCUMENTS: [&str; 2] = ["docs/requirements.md", "docs/promises.md"];
+    DOCUMENTS.iter().flat_map(|document| named_tests_of(repository, document)).collect()
+}
+
+fn named_tests_of(repository: &Repository, document: &str) -> Vec<String> {
+    let Some(text) = repository.text(document) else { return vec![format!("{document} is missing")] };
     let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     quoted
         .windows(2)
@@ -298,7 +302,7 @@ fn named_tests(repository: &Repository) -> Vec<String> {
             let source = repository.text(pair[0]).unwrap_or_default();
             !source.contains(&format!("fn {}(", pair[1]))
         })
-        .map(|pair| format!("{DOCUMENT}: {} has no test {}", pair[0], pair[1]))
+        .map(|pair| format!("{document}: {} has no test {}", pair[0], pair[1]))
         .collect()
 }
 
