@@ -206,7 +206,7 @@ pub fn all_members(mailbox: u64, limit: usize) -> [Range; 2] {
     [ITEM, FILE].map(|kind| Range::prefix(&key(mailbox, kind, &[]), limit))
 }
 
-/// Folder and id in a key made by [`item`] or [`file`].
+/// Folder and id in a key made by [`item`] or [`file()`].
 pub fn item_of(key: &[u8]) -> (u64, u64) {
     let folder = key.get(9..17).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
     (folder, last_number(key))

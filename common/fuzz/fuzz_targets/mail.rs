@@ -22,8 +22,15 @@ libfuzzer_sys::fuzz_target!(|message: &[u8]| {
     round_trip(addresses(&text), |found| {
         addresses(&found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     });
-    let delivered = trace::delivered(message, &text, &trace::Received { helo: &text, by: &text, ..trace::Received::default() });
-    assert_eq!(Fields::of(&delivered).take(2).map(|field| field.name).collect::<Vec<_>>(), ["Return-Path", "Received"]);
+    let delivered = trace::delivered(
+        message,
+        &text,
+        &trace::Received { helo: &text, by: &text, ..trace::Received::default() },
+    );
+    assert_eq!(
+        Fields::of(&delivered).take(2).map(|field| field.name).collect::<Vec<_>>(),
+        ["Return-Path", "Received"]
+    );
     let recipient = Recipient {
         address: to.clone(),
         action: Action::Failed,

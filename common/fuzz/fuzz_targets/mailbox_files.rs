@@ -2,7 +2,9 @@
 //! Seeds: mbox, names
 #![no_main]
 
-use directpush_common::mail::maildir::{Flags, date, decode_name, directory, encode_name, folder_path, is_message};
+use directpush_common::mail::maildir::{
+    Flags, date, decode_name, directory, encode_name, folder_path, is_message,
+};
 use directpush_common::mail::mbox::{Found, MboxReader};
 
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Found> {

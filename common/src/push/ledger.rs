@@ -86,7 +86,7 @@ pub struct NewSubscription {
     pub base: Number,
     /// Unix seconds: items received before never count.
     pub floor: Option<i64>,
-    /// Seconds that changes other than additions may wait; [`DELAY_NEVER`] = they never wake.
+    /// Seconds that changes other than additions may wait; [`DELAY_NEVER`](crate::dav::subscribe::DELAY_NEVER) = they never wake.
     pub delay_secs: u32,
     /// Seconds; clamped to 1…3600.
     pub lifetime_secs: u32,

@@ -1,7 +1,7 @@
 //! The front end's table of waiting Pings: who a NOTIFY is for, whose time is up, who must make room.
 //!
 //! A Ping is found by its group (128 random bits, chosen by this front end before its first SUBSCRIBE, so a NOTIFY
-//! cannot come too early to be known) and by its device. Deadlines of all Pings stand in one heap ([`due`]): one timer
+//! cannot come too early to be known) and by its device. Deadlines of all Pings stand in one heap (`due`): one timer
 //! for the table, none per Ping. A parked connection leaves its [`Waker`] here.
 //!
 //! Each byte is paid per parked device: an entry holds its own keys, and all that refers to it is a slot of four bytes.
