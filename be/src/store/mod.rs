@@ -392,7 +392,7 @@ impl Store {
 
     /// Opens the store in `dir`, or makes it: the embedded engine. After a crash this replays the end
     /// of the journal; an index that is damaged, gone, or not to be trusted after a power cut is
-    /// made anew from the newest snapshot and the journal behind it: seconds for each million keys.
+    /// made anew from the newest snapshot and the journal behind it: about a minute for each million keys.
     ///
     /// # Errors
     /// `InUse`, `NewerFormat`, `Corrupt`, `Full`, `Io`.
