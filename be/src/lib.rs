@@ -17,6 +17,7 @@ pub mod notifier;
 pub mod server;
 mod start;
 pub mod store;
+pub mod submission;
 
 pub use config::Config;
 pub use error::Error;

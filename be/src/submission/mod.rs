@@ -1,0 +1,3 @@
+//! Mail that leaves.
+
+pub mod queue;
