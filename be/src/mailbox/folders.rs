@@ -16,6 +16,8 @@ use super::record::{Folder, Held};
 pub const ROOT: u64 = 1;
 /// The Inbox's counter: where LMTP delivers.
 pub const INBOX: u64 = 2;
+/// Where LMTP delivers what the MTA's filter marked as spam.
+pub const JUNK: u64 = 11;
 /// The first counter that a user's own folder gets; those below are the default folders'.
 pub const FIRST_OWN: u64 = 16;
 /// How deep folders may be nested.
@@ -43,7 +45,7 @@ pub const DEFAULTS: [(u64, &str, u8, Class); 10] = [
     (8, "Calendar", 8, Class::Calendar),
     (9, "Contacts", 9, Class::Contacts),
     (10, "Notes", 10, Class::Notes),
-    (11, "Junk E-mail", 12, Class::Email),
+    (JUNK, "Junk E-mail", 12, Class::Email),
 ];
 
 /// The hierarchy number at which the default folders were made, in every mailbox.

@@ -271,6 +271,16 @@ impl Draft {
         Ok(())
     }
 
+    /// Adds an item without a name.
+    pub(super) fn deliver(&mut self, folder: u64, new: NewItem, maker: Maker) -> Result<Written, Error> {
+        // Delivered is delivered: it is an item of its folder, whatever it looks like.
+        let kind = Kind::of_class(self.folder(folder)?.class);
+        let NewItem { body, size, content_type, date, read } = new;
+        let item = new_item(Content { body, size, content_type, kind }, date, None, read);
+        let id = self.add_member(folder, item, maker, &Properties::default())?;
+        Ok(Written { epoch: self.head.epoch, folder, id, changed: id, created: true })
+    }
+
     /// A name that items without one of their own may get later must not be given away.
     pub(super) fn check_name(&self, name: &str) -> Result<(), Error> {
         match implied_id(self.head.installation, name) {
@@ -311,14 +321,9 @@ impl Mailboxes {
     ) -> Result<Written, Error> {
         self.write(mailbox, move |mut writer| async move {
             let mut draft = writer.draft();
-            // Delivered is delivered: it is an item of its folder, whatever it looks like.
-            let kind = Kind::of_class(draft.folder(folder)?.class);
-            let NewItem { body, size, content_type, date, read } = new;
-            let item = new_item(Content { body, size, content_type, kind }, date, None, read);
-            let id = draft.add_member(folder, item, maker, &Properties::default())?;
+            let written = draft.deliver(folder, new, maker)?;
             writer.commit(draft).await?;
-            let epoch = writer.state.head.epoch;
-            Ok(Written { epoch, folder, id, changed: id, created: true })
+            Ok(written)
         })
         .await
     }

@@ -13,9 +13,10 @@
 //! | name | folder, folded name | the id of the item or file |
 //! | state, state bytes | device, object | [`StateObject`](super::record::StateObject), its bytes |
 //! | device | device | the `device_states` number of its last write |
+//! | seen | window of time, hash of a Message-ID | when it was delivered, Unix seconds |
 //! | garbage | folder | empty: a removed folder whose items are still to be dropped |
 //!
-//! Mailbox 0 is the installation's: its GUID, secrets, users, references to bodies, removed mailboxes.
+//! Mailbox 0 is the installation's: its GUID, secrets, users and their aliases, references to bodies, removed mailboxes.
 
 use directpush_common::names::DeviceKey;
 
@@ -33,12 +34,15 @@ const DEVICE: u8 = 9;
 const GARBAGE: u8 = 10;
 const FILE: u8 = 11;
 const PROPERTIES: u8 = 12;
+const SEEN: u8 = 13;
 
 const INSTALLATION: u8 = 64;
 const TOKEN_SECRET: u8 = 65;
 const USER: u8 = 66;
 const BODY_USE: u8 = 67;
 const MAILBOX_GONE: u8 = 68;
+const ALIAS: u8 = 69;
+const ALIAS_OF: u8 = 70;
 
 /// The most folders one mailbox holds; a bound for scans.
 pub const FOLDERS_MAX: usize = 5000;
@@ -196,6 +200,19 @@ pub fn all_garbage(mailbox: u64) -> Range {
     Range::prefix(&key(mailbox, GARBAGE, &[]), FOLDERS_MAX)
 }
 
+/// A message that was delivered.
+pub fn seen(mailbox: u64, window: u64, mark: &[u8; 16]) -> Key {
+    let mut key = key(mailbox, SEEN, &[window]);
+    key.extend_from_slice(mark);
+    key
+}
+
+/// What was delivered in windows before this one.
+pub fn seen_before(mailbox: u64, window: u64, limit: usize) -> Range {
+    let (start, end) = (key(mailbox, SEEN, &[]), key(mailbox, SEEN, &[window]));
+    Range { start, end, limit, reverse: false }
+}
+
 /// Log, names and properties of one folder, for its removal.
 pub fn folder_rest(mailbox: u64, folder: u64, limit: usize) -> [Range; 3] {
     [LOG, NAME, PROPERTIES].map(|kind| Range::prefix(&key(mailbox, kind, &[folder]), limit))
@@ -249,6 +266,29 @@ pub fn user_of(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.get(9..)?).ok()
 }
 
+/// An alias; its value is the user's name.
+pub fn alias(address: &str) -> Key {
+    let mut key = key(0, ALIAS, &[]);
+    key.extend_from_slice(address.as_bytes());
+    key
+}
+
+/// An alias, by its owner's mailbox.
+pub fn alias_at(mailbox: u64, address: &str) -> Key {
+    let mut key = key(0, ALIAS_OF, &[mailbox]);
+    key.extend_from_slice(address.as_bytes());
+    key
+}
+
+pub fn aliases_of(mailbox: u64, limit: usize) -> Range {
+    Range::prefix(&key(0, ALIAS_OF, &[mailbox]), limit)
+}
+
+/// The address in a key made by [`alias_at`].
+pub fn alias_of(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(17..)?).ok()
+}
+
 /// One use of a body by one item. A body without a use is collected.
 pub fn body_use(body: BodyId, mailbox: u64, folder: u64, item: u64) -> Key {
     let mut key = key(0, BODY_USE, &[]);
@@ -293,5 +333,6 @@ mod tests {
         assert_eq!(device_of(&device(3, &phone)), Some(phone.clone()));
         assert_eq!(state_name(3, &phone, &state(3, &phone, "AutdState.xml")), Some("AutdState.xml"));
         assert_eq!(user_of(&user("alice@example.com")), Some("alice@example.com"));
+        assert_eq!(alias_of(&alias_at(7, "sales@example.com")), Some("sales@example.com"));
     }
 }

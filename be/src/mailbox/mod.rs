@@ -9,7 +9,10 @@
 //!
 //! Not here: keys and bytes (`keys`, `record`), HTTP (`dav`), who is woken (`notifier`).
 
+pub mod addresses;
+pub mod aliases;
 pub mod condition;
+pub mod deliver;
 pub mod folders;
 #[cfg(test)]
 mod history_tests;

@@ -40,7 +40,7 @@ pub struct Edit {
 
 /// The remembered accounts, by name.
 pub struct Users {
-    store: Store,
+    pub(super) store: Store,
     known: Mutex<HashMap<UserName, Remembered>>,
     /// Serialises changes of users; they are rare.
     changing: tokio::sync::Mutex<()>,
@@ -50,7 +50,7 @@ pub struct Users {
 }
 
 /// A change of a user's record is being made.
-struct Changing<'a> {
+pub(super) struct Changing<'a> {
     changes: &'a AtomicU64,
     _lock: tokio::sync::MutexGuard<'a, ()>,
 }
@@ -110,7 +110,7 @@ impl Users {
         }
     }
 
-    async fn change(&self) -> Changing<'_> {
+    pub(super) async fn change(&self) -> Changing<'_> {
         let lock = self.changing.lock().await;
         self.changes.fetch_add(1, Ordering::AcqRel);
         Changing { changes: &self.changes, _lock: lock }
@@ -221,6 +221,7 @@ impl Mailboxes {
         };
         let mut commit = Commit::default()
             .expect(keys::user(name.as_str()), None)
+            .expect(keys::alias(name.as_str()), None)
             .expect(keys::head(mailbox), None)
             .put(keys::user(name.as_str()), user.encode())
             .put(keys::head(mailbox), head.encode());
@@ -279,15 +280,21 @@ impl Mailboxes {
         let _changing = self.users.change().await;
         let (old, user) = self.users.record(name).await?.ok_or(Error::NoUser)?;
         let mailbox = user.mailbox;
+        let aliases = self.users.aliases_of(mailbox).await?;
         let key = keys::user(name.as_str());
         let boxes = self.clone();
         // Under the mailbox's lock, and its head goes with it: no write that waits can come after.
         self.write_bare(mailbox, async move {
-            let commit = Commit::default()
+            let mut commit = Commit::default()
                 .expect(key.clone(), Some(old))
                 .delete(key)
                 .delete(keys::head(mailbox))
                 .put(keys::mailbox_gone(mailbox), Vec::new());
+            for address in &aliases {
+                commit = commit
+                    .delete(keys::alias(address.as_str()))
+                    .delete(keys::alias_at(mailbox, address.as_str()));
+            }
             boxes.store.index.commit(commit).await?;
             boxes.forget(mailbox);
             Ok(())
