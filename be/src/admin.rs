@@ -19,12 +19,16 @@ use crate::error::{Error, WithCauses};
 use crate::mailbox::Mailboxes;
 use crate::mailbox::users::Edit;
 use crate::store::{Copied, Usage};
+use crate::submission::queue::list::Listed as Queued;
+use crate::submission::queue::{Id, Queue, QueueError};
 
 /// Bytes of a line, at most.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Users listed at a time.
 const PAGE: usize = 1000;
+/// Messages of the queue listed at a time; each may have many recipients.
+const QUEUE_PAGE: usize = 100;
 
 /// Something to do.
 #[derive(Debug, Deserialize, Serialize)]
@@ -62,6 +66,29 @@ pub enum Order {
     },
     /// What the store takes.
     Usage,
+    AddAlias {
+        name: String,
+        address: String,
+    },
+    RemoveAlias {
+        name: String,
+        address: String,
+    },
+    ListAliases {
+        name: String,
+    },
+    /// The next messages of the mail queue after one, of a user or of all, at most a page.
+    ListQueue {
+        user: Option<String>,
+        after: Option<String>,
+    },
+    /// Tries a message of the queue, or all, now.
+    RetryQueue {
+        id: Option<String>,
+    },
+    RemoveQueued {
+        id: String,
+    },
 }
 
 /// A user as `user list` shows it.
@@ -80,22 +107,40 @@ pub struct Listed {
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     Done,
-    Users { users: Vec<Listed>, more: bool },
     BackedUp(Copied),
     Usage(Usage),
+    Users {
+        users: Vec<Listed>,
+        more: bool,
+    },
+    Aliases(Vec<String>),
+    Queue {
+        messages: Vec<Queued>,
+        more: bool,
+    },
+    /// So many messages are concerned.
+    Count(usize),
     Refused(String),
 }
 
+/// What orders are carried out on.
+#[derive(Clone)]
+pub struct Administered {
+    pub boxes: Arc<Mailboxes>,
+    pub queue: Queue,
+}
+
 /// Executes an order.
-pub async fn execute(boxes: &Arc<Mailboxes>, order: Order) -> Answer {
-    match attempt(boxes, order).await {
+pub async fn execute(on: &Administered, order: Order) -> Answer {
+    match attempt(on, order).await {
         Ok(answer) => answer,
         Err(error) => Answer::Refused(error),
     }
 }
 
-async fn attempt(boxes: &Arc<Mailboxes>, order: Order) -> Result<Answer, String> {
+async fn attempt(Administered { boxes, queue }: &Administered, order: Order) -> Result<Answer, String> {
     let told = |error: Error| WithCauses(&error).to_string();
+    let stuck = |error: QueueError| WithCauses(&error).to_string();
     match order {
         Order::AddUser { name, password, hashed } => {
             let name = user(&name)?;
@@ -142,8 +187,46 @@ async fn attempt(boxes: &Arc<Mailboxes>, order: Order) -> Result<Answer, String>
         Order::Usage => {
             return Ok(Answer::Usage(boxes.store.usage().await.map_err(|error| told(error.into()))?));
         }
+        Order::AddAlias { name, address } => {
+            let (name, address) = (user(&name)?, alias(&address)?);
+            boxes.add_alias(&name, &address).await.map_err(told)?;
+            tracing::info!(user = %name, alias = %address, "alias added");
+        }
+        Order::RemoveAlias { name, address } => {
+            let (name, address) = (user(&name)?, alias(&address)?);
+            boxes.remove_alias(&name, &address).await.map_err(told)?;
+            tracing::info!(user = %name, alias = %address, "alias removed");
+        }
+        Order::ListAliases { name } => {
+            let aliases = boxes.aliases(&user(&name)?).await.map_err(told)?;
+            return Ok(Answer::Aliases(aliases.iter().map(ToString::to_string).collect()));
+        }
+        Order::ListQueue { user: name, after } => {
+            let name = name.as_deref().map(user).transpose()?;
+            let after = after.as_deref().map(queued).transpose()?;
+            let messages = queue.list(name, after, QUEUE_PAGE).await.map_err(stuck)?;
+            let more = messages.len() == QUEUE_PAGE;
+            return Ok(Answer::Queue { messages, more });
+        }
+        Order::RetryQueue { id } => {
+            let count = queue.retry(id.as_deref().map(queued).transpose()?).await.map_err(stuck)?;
+            return Ok(Answer::Count(count));
+        }
+        Order::RemoveQueued { id } => {
+            if !queue.remove(queued(&id)?).await.map_err(stuck)? {
+                return Err(format!("there is no message {id} in the queue"));
+            }
+        }
     }
     Ok(Answer::Done)
+}
+
+fn alias(address: &str) -> Result<UserName, String> {
+    address.parse().map_err(|error| format!("{address:?} cannot be an alias: {error}"))
+}
+
+fn queued(id: &str) -> Result<Id, String> {
+    id.parse().map_err(|()| format!("{id:?} is not the id of a message: 16 hex digits"))
 }
 
 fn user(name: &str) -> Result<UserName, String> {
@@ -191,7 +274,7 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, Error> {
 
 /// Serves orders until `stop`.
 pub async fn serve(
-    boxes: Arc<Mailboxes>,
+    on: Administered,
     listener: UnixListener,
     owner: u32,
     stop: CancellationToken,
@@ -211,9 +294,9 @@ pub async fn serve(
             tracing::warn!("somebody else's process knocked at the administrator's socket");
             continue;
         }
-        let boxes = boxes.clone();
+        let on = on.clone();
         tasks.spawn(async move {
-            let _ = converse(&boxes, stream).await;
+            let _ = converse(&on, stream).await;
         });
     }
 }
@@ -223,7 +306,7 @@ pub fn owner(path: &Path) -> Result<u32, Error> {
     std::fs::metadata(path).map(|meta| meta.uid()).map_err(Error::io(format!("look at {}", path.display())))
 }
 
-async fn converse(boxes: &Arc<Mailboxes>, stream: UnixStream) -> std::io::Result<()> {
+async fn converse(on: &Administered, stream: UnixStream) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -234,7 +317,7 @@ async fn converse(boxes: &Arc<Mailboxes>, stream: UnixStream) -> std::io::Result
             _ => return Ok(()),
         }
         let answer = match serde_json::from_str(&line) {
-            Ok(order) => execute(boxes, order).await,
+            Ok(order) => execute(on, order).await,
             // Not the parser's own words: they quote the line, and there may be a password in it.
             Err(_) => Answer::Refused("not an order".into()),
         };

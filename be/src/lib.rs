@@ -8,6 +8,7 @@ pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod dav;
+pub mod delivery;
 pub mod error;
 pub mod http;
 pub mod lmtp;
@@ -21,4 +22,4 @@ pub mod submission;
 
 pub use config::Config;
 pub use error::Error;
-pub use start::{LmtpAddress, Running, open_store, run};
+pub use start::{LmtpAddress, Offline, Running, open_store, run};

@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 //! `directpush-be`: arguments, configuration, logging; everything else is the library.
 
+mod command;
+
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use directpush_be::admin::{self, Answer, Listed, Order};
 use directpush_be::maintenance::{self, Bar, Summary};
-use directpush_be::{Config, mailbox::Mailboxes};
+use directpush_be::{Config, Offline};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +53,9 @@ enum Command {
     /// Users: whether a server runs on this configuration or not.
     #[command(subcommand)]
     User(User),
+    /// Mail that waits to be sent: whether a server runs or not.
+    #[command(subcommand)]
+    Queue(command::Queue),
     /// Check everything the store keeps, while no server runs on it. Exit code 1: damaged, or something is lost.
     Fsck {
         /// Repair what can be repaired, and drop bodies that nothing uses.
@@ -118,6 +123,9 @@ enum User {
         #[arg(long)]
         yes: bool,
     },
+    /// Addresses beside a user's name: mail to them comes to the user, who may send as them.
+    #[command(subcommand)]
+    Alias(command::Alias),
     /// List all users.
     List {
         /// One JSON array.
@@ -186,6 +194,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None | Some(Command::Run) => runtime.block_on(serve(config)),
         Some(Command::User(command)) => runtime.block_on(user(&config, command)),
+        Some(Command::Queue(command)) => runtime.block_on(queue(&config, command)),
         Some(command) => match runtime.block_on(maintain(&config, command)) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
@@ -224,7 +233,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// Sends an order to the running server; without one, opens the store.
 enum Administrator {
     Server(PathBuf),
-    Store(std::sync::Arc<Mailboxes>),
+    Store(Box<Offline>),
 }
 
 impl Administrator {
@@ -234,12 +243,9 @@ impl Administrator {
         {
             return Ok(Self::Server(path.clone()));
         }
-        let store = directpush_be::open_store(config)
-            .await
-            .context("no server answers, and the store cannot be opened")?;
-        // Bodies and removed mailboxes are dropped by the server when it runs next.
-        let (boxes, _jobs) = Mailboxes::open(store).await?;
-        Ok(Self::Store(boxes))
+        let offline = Offline::open(config).await;
+        let offline = offline.context("no server answers, and the store cannot be opened")?;
+        Ok(Self::Store(Box::new(offline)))
     }
 
     async fn order(&self, order: Order) -> anyhow::Result<Answer> {
@@ -247,7 +253,7 @@ impl Administrator {
             Self::Server(path) => {
                 admin::ask(path, &order).await?.context("the server went away meanwhile")?
             }
-            Self::Store(boxes) => admin::execute(boxes, order).await,
+            Self::Store(offline) => admin::execute(&offline.administered, order).await,
         };
         match answer {
             Answer::Refused(why) => bail!(why),
@@ -256,8 +262,8 @@ impl Administrator {
     }
 
     async fn done(self) -> anyhow::Result<()> {
-        if let Self::Store(boxes) = self {
-            boxes.store.close().await?;
+        if let Self::Store(offline) = self {
+            offline.close().await?;
         }
         Ok(())
     }
@@ -304,7 +310,7 @@ async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
             let figures = maintenance::bench(config, dir, items, Bar::new()).await?;
             println!("{}", serde_json::to_string_pretty(&figures)?);
         }
-        Command::Run | Command::User(_) => {}
+        Command::Run | Command::User(_) | Command::Queue(_) => {}
     }
     Ok(true)
 }
@@ -340,6 +346,12 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
             }
             Order::RemoveUser { name }
         }
+        User::Alias(command) => {
+            let administrator = Administrator::find(config).await?;
+            let done = command::alias(&administrator, command).await;
+            administrator.done().await?;
+            return done;
+        }
         User::List { json } => {
             let administrator = Administrator::find(config).await?;
             let listed = list(&administrator).await;
@@ -351,6 +363,13 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
     let done = administrator.order(order).await;
     administrator.done().await?;
     done.map(|_| ())
+}
+
+async fn queue(config: &Config, command: command::Queue) -> anyhow::Result<()> {
+    let administrator = Administrator::find(config).await?;
+    let done = command::queue(&administrator, command).await;
+    administrator.done().await?;
+    done
 }
 
 async fn list(administrator: &Administrator) -> anyhow::Result<Vec<Listed>> {

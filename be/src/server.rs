@@ -5,10 +5,12 @@ use std::sync::Arc;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::dav::guard::Locks;
+use crate::delivery::Post;
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
 use crate::mailbox::Mailboxes;
 use crate::notifier::Notifier;
+use crate::submission::Submission;
 
 /// A running back end, as its tasks see it.
 pub struct Server {
@@ -16,6 +18,8 @@ pub struct Server {
     pub boxes: Arc<Mailboxes>,
     pub auth: Auth,
     pub notifier: Arc<Notifier>,
+    pub post: Arc<Post>,
+    pub submission: Arc<Submission>,
     pub access_log: Option<AccessLog>,
     /// New for each process: 32 hex digits.
     pub boot: String,

@@ -12,17 +12,24 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{self, Administered};
 use crate::auth::Auth;
 use crate::config::{Config, Engine, LmtpListen};
 use crate::dav::guard::Locks;
-use crate::error::Error;
+use crate::delivery::Post;
+use crate::error::{Error, WithCauses};
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
-use crate::mailbox::{Mailboxes, SWEEP_EVERY, purge};
+use crate::mailbox::addresses::AddressRules;
+use crate::mailbox::{Mailboxes, SWEEP_EVERY, now_secs, purge};
 use crate::notifier::Notifier;
 use crate::server::Server;
 use crate::store::{Store, StoreOptions};
-use crate::{admin, http, lmtp, maintenance};
+use crate::submission::queue::files::{Directory, Files, Memory};
+use crate::submission::queue::smart_host::SmartHost;
+use crate::submission::queue::{self, Clock, Owner, Queue, QueueSettings};
+use crate::submission::{PostOffice, Submission};
+use crate::{http, lmtp, maintenance};
 
 /// How long connections may take to finish what they do when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -45,6 +52,51 @@ pub struct Running {
     accepting: TaskTracker,
     background: TaskTracker,
     background_stop: CancellationToken,
+    /// The mail queue: stopped after those who submit, before what it delivers to.
+    sending: TaskTracker,
+    sending_stop: CancellationToken,
+}
+
+type QueueOwner = Owner<Option<SmartHost>, PostOffice>;
+
+/// Opens the mail queue of a configuration; its owner is still to be run.
+async fn open_queue(
+    config: &Config,
+    post: Arc<Post>,
+    settings: QueueSettings,
+) -> Result<(Queue, QueueOwner), Error> {
+    let path = config.state_dir.join("queue");
+    let doing = format!("open the mail queue {}", path.display());
+    let files: Arc<dyn Files> = if config.engine == Engine::Memory {
+        Arc::new(Memory::default())
+    } else {
+        let opened = tokio::task::spawn_blocking(move || Directory::open(path)).await;
+        Arc::new(opened.map_err(|_| Error::Task)?.map_err(Error::io(doing.clone()))?)
+    };
+    let wrong = |error: &dyn std::fmt::Display| std::io::Error::other(error.to_string());
+    let smart_host = config.smart_host.clone().map(SmartHost::new).transpose();
+    let smart_host = smart_host.map_err(|error| Error::io("use [smart_host]")(wrong(&error)))?;
+    let name = config.smart_host.as_ref().map(|settings| settings.host.clone()).unwrap_or_default();
+    let office = PostOffice::new(post, name);
+    let clock: Clock = Arc::new(|| u64::try_from(now_secs()).unwrap_or(0));
+    let opened = queue::open(files, settings, Arc::new(smart_host), Arc::new(office), clock).await;
+    opened.map_err(|error| Error::io(doing)(wrong(&WithCauses(&error))))
+}
+
+/// What deliveries need of a configuration.
+fn post(config: &Config, boxes: Arc<Mailboxes>) -> Post {
+    let mail = &config.mail;
+    Post {
+        boxes,
+        rules: AddressRules {
+            default_domain: config.default_domain.clone(),
+            delimiter: mail.delimiter,
+            catch_all: mail.catch_all.clone(),
+        },
+        spam_marks: mail.spam_marks.clone(),
+        duplicate_window: mail.duplicate_window,
+        host: mail.host_name.clone(),
+    }
 }
 
 /// Opens the store of a configuration, making its directory (for this user alone) if need be.
@@ -62,6 +114,36 @@ pub async fn open_store(config: &Config) -> Result<Store, Error> {
     .map_err(Error::io(format!("make the directory {}", config.state_dir.display())))?;
     let options = StoreOptions { cache_bytes: config.cache_bytes, ..StoreOptions::default() };
     Ok(Store::open(&config.state_dir.join("store"), &options).await?)
+}
+
+/// A store and its mail queue without a server, for the command line: nothing is served or sent.
+pub struct Offline {
+    pub administered: Administered,
+    queue: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Offline {
+    /// # Errors
+    /// A server runs on this configuration, or the store or the queue cannot be opened.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        let store = open_store(config).await?;
+        // Bodies and removed mailboxes are dropped by the server when it runs next.
+        let (boxes, _jobs) = Mailboxes::open(store).await?;
+        let settings = QueueSettings { orders_only: true, ..config.submission.queue };
+        let post = Arc::new(post(config, boxes.clone()));
+        let (queue, owner) = open_queue(config, post, settings).await?;
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(owner.run(stop.clone()));
+        Ok(Self { administered: Administered { boxes, queue }, queue: running, stop })
+    }
+
+    /// Makes everything last.
+    pub async fn close(self) -> Result<(), Error> {
+        self.stop.cancel();
+        self.queue.await.map_err(|_| Error::Task)?;
+        Ok(self.administered.boxes.store.close().await?)
+    }
 }
 
 /// Starts a back end; it serves when this returns, and stops when `shutdown` is cancelled.
@@ -90,7 +172,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         None => None,
     };
 
+    let post = Arc::new(post(&config, boxes.clone()));
+    let (queue, sender) = open_queue(&config, post.clone(), config.submission.queue).await?;
+    let relays = config.smart_host.is_some();
+    let submission = Submission::new(post.clone(), config.submission.limits, relays, queue.clone());
+
     let server = Arc::new(Server {
+        post,
+        submission: Arc::new(submission),
         locks: Locks::default(),
         budget: Budget::new(config.limits.bodies_in_memory_bytes_max),
         boot: HEXLOWER.encode(&boot),
@@ -102,6 +191,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     });
     let (accepting, background, background_stop) =
         (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
+    let (sending, sending_stop) = (TaskTracker::new(), CancellationToken::new());
+    sending.spawn(sender.run(sending_stop.clone()));
     background.spawn(notifier.run(background_stop.clone()));
     background.spawn(purge::run(boxes.clone(), jobs, background_stop.clone()));
     background.spawn(maintenance::collect(boxes.store.clone(), background_stop.clone()));
@@ -113,10 +204,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         accepting.spawn(lmtp::accept(server.clone(), listener, places, stop, tasks));
     }
     if let Some((listener, owner)) = admin {
-        accepting.spawn(admin::serve(boxes, listener, owner, shutdown.clone(), accepting.clone()));
+        let administered = Administered { boxes, queue };
+        accepting.spawn(admin::serve(administered, listener, owner, shutdown.clone(), accepting.clone()));
     }
     tracing::info!(%http, ?lmtp, boot = %server.boot, "the back end serves");
-    Ok(Running { http, lmtp, server, stop: shutdown, accepting, background, background_stop })
+    Ok(Running {
+        http,
+        lmtp,
+        server,
+        stop: shutdown,
+        accepting,
+        background,
+        background_stop,
+        sending,
+        sending_stop,
+    })
 }
 
 async fn bind_lmtp(config: &Config) -> Result<(Vec<lmtp::Listener>, Vec<LmtpAddress>), Error> {
@@ -160,6 +262,11 @@ impl Running {
         &self.server
     }
 
+    /// What an administrator's orders are carried out on.
+    pub fn administered(&self) -> Administered {
+        Administered { boxes: self.server.boxes.clone(), queue: self.server.submission.queue().clone() }
+    }
+
     /// Adds a user, in-process.
     pub async fn add_user(&self, name: &str, password: &str) -> Result<UserName, Error> {
         let name: UserName = name.parse().map_err(|_| Error::Forbidden("this cannot be a user's name"))?;
@@ -178,6 +285,9 @@ impl Running {
         if let Some(path) = &self.server.config.admin_socket {
             let _ = std::fs::remove_file(path);
         }
+        self.sending_stop.cancel();
+        self.sending.close();
+        self.sending.wait().await;
         self.background_stop.cancel();
         self.background.close();
         self.background.wait().await;

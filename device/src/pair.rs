@@ -98,7 +98,7 @@ impl Backend {
 
     /// Does what an administrator orders.
     pub async fn order(&self, order: directpush_be::admin::Order) -> directpush_be::admin::Answer {
-        directpush_be::admin::execute(&self.running.server().boxes, order).await
+        directpush_be::admin::execute(&self.running.administered(), order).await
     }
 
     /// Subscriptions that it holds now.

@@ -162,16 +162,6 @@ impl Auth {
         names.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
-    /// The user that mail to this address is for.
-    pub async fn recipient(&self, address: &str) -> Result<Option<Arc<Account>>, Error> {
-        for name in self.meant(address) {
-            if let Some(account) = self.boxes.users.account(&name).await? {
-                return Ok(Some(account));
-            }
-        }
-        Ok(None)
-    }
-
     /// Checks a password.
     pub async fn check(&self, login: &str, password: &str) -> Result<Arc<Account>, Refusal> {
         let names = self.meant(login);

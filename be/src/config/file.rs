@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen};
+use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen, mail};
 use crate::mailbox::folders::DEPTH_MAX;
 use crate::mailbox::keys::FOLDERS_MAX;
 use crate::mailbox::quota::Quota;
@@ -65,11 +65,15 @@ fn read(root: &mut Section<'_>) -> Config {
     let admin_socket =
         root.string("admin_socket").map_or_else(|| state_dir.join("admin.sock"), PathBuf::from);
     let (engine, cache_bytes) = store(root);
+    let mail = mail::mail(root);
     Config {
         engine,
         cache_bytes,
         http_listen: http_listen(root, allow_plaintext),
-        lmtp_listen: lmtp_listen(root, allow_plaintext),
+        lmtp_listen: lmtp_listen(root, allow_plaintext, !mail.lmtp_allow.is_empty()),
+        submission: mail::submission(root),
+        smart_host: mail::smart_host(root, &mail.host_name),
+        mail,
         admin_socket: Some(admin_socket),
         front_ends: front_ends(root),
         default_domain: default_domain(root),
@@ -103,13 +107,20 @@ fn plaintext(root: &Section<'_>, key: &str, address: SocketAddr, allowed: bool) 
     }
 }
 
-fn lmtp_listen(root: &mut Section<'_>, allow_plaintext: bool) -> Vec<LmtpListen> {
+fn lmtp_listen(root: &mut Section<'_>, allow_plaintext: bool, allows: bool) -> Vec<LmtpListen> {
     let cure =
         "a socket or an address: lmtp_listen = [\"unix:/run/directpush-be/lmtp.sock\", \"127.0.0.1:24\"]";
     let listen = root.list("lmtp_listen", &["unix:/run/directpush-be/lmtp.sock"], cure);
     for at in &listen {
         if let LmtpListen::Tcp(address) = at {
             plaintext(root, "lmtp_listen", *address, allow_plaintext);
+            if !allows && !address.ip().is_loopback() {
+                root.mistake(
+                    "lmtp_listen",
+                    "is reached from other hosts, and none of them may deliver",
+                    "name the MTA: lmtp_allow = [\"192.0.2.1\"] in [mail]",
+                );
+            }
         }
     }
     listen
@@ -248,9 +259,14 @@ mod tests {
         // And uncommented it says the same, but for the front end and the settings that have no default.
         let uncommented: String = TEMPLATE
             .lines()
-            .filter(|line| !line.starts_with("# default_domain") && !line.contains("secret_file"))
+            .filter(|line| {
+                let no_default =
+                    ["# default_domain", "# catch_all", "# host_name", "# login", "# ca ", "# hello"];
+                !no_default.iter().any(|key| line.starts_with(key)) && !line.contains("secret_file")
+            })
             .map(|line| match line.strip_prefix("# ") {
                 Some(rest) if rest.contains(" = ") && !rest.starts_with('"') => format!("{rest}\n"),
+                Some(rest) if rest.starts_with("[smart_host]") => format!("{rest}\n"),
                 Some(rest) if rest.starts_with("[[") => format!("{rest}\nsecret = \"0123456789abcdef\"\n"),
                 _ => format!("{line}\n"),
             })
@@ -258,6 +274,7 @@ mod tests {
         let mut full = Config::from_toml(&uncommented, "be.toml").unwrap();
         assert_eq!(full.front_ends.len(), 1);
         full.front_ends.clear();
+        assert_eq!(full.smart_host.take().unwrap().host, "smtp.example.com");
         assert_eq!(format!("{full:?}"), format!("{empty:?}"));
     }
 

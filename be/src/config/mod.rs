@@ -2,6 +2,7 @@
 //! its mistakes with file, line, key and cure.
 
 mod file;
+pub mod mail;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +11,9 @@ use crate::mailbox::quota::Quota;
 
 pub use directpush_common::config::{Mistake, Mistakes};
 pub use file::TEMPLATE;
+use mail::{MailSettings, SubmissionSettings};
+
+use crate::submission::queue::smart_host::SmartHostSettings;
 
 /// Everything a back end is told at its start.
 #[derive(Clone, Debug)]
@@ -27,6 +31,12 @@ pub struct Config {
     /// `user` and `user@<this>` are the same user.
     pub default_domain: Option<String>,
     pub access_log: AccessLog,
+    /// How mail comes in.
+    pub mail: MailSettings,
+    /// How mail leaves.
+    pub submission: SubmissionSettings,
+    /// Where mail for other hosts goes; none = such mail is refused.
+    pub smart_host: Option<SmartHostSettings>,
     pub limits: Limits,
     /// What a mailbox may hold, unless it has a quota of its own.
     pub quota: Quota,
@@ -135,6 +145,9 @@ impl Config {
             front_ends: Vec::new(),
             default_domain: None,
             access_log: AccessLog::None,
+            mail: MailSettings::default(),
+            submission: SubmissionSettings::default(),
+            smart_host: None,
             limits: Limits::default(),
             quota: Quota::default(),
             log: "info".into(),

@@ -21,6 +21,7 @@ mod put;
 pub mod reply;
 mod report;
 mod search;
+mod submit;
 mod subscribe;
 mod transfer;
 mod unsubscribe;
@@ -244,6 +245,16 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
             "PUT" => put::device(call, &account, place, incoming).await,
             "DELETE" => delete::device(call, &account, place).await,
             _ => get::device(call, &account, place).await,
+        };
+    }
+    if let Inside::Submission = inside {
+        return match method {
+            "PUT" => submit::answer(call, &account, incoming).await,
+            _ => Err(reply::with(
+                reply::text(StatusCode::METHOD_NOT_ALLOWED, "messages are PUT here"),
+                header::ALLOW,
+                "OPTIONS, PUT",
+            )),
         };
     }
     let boxes = &call.server.boxes;

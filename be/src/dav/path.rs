@@ -19,6 +19,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 const NON_IPM: &str = "NON_IPM_SUBTREE";
 const ACTIVE_SYNC: &str = "Microsoft-Server-ActiveSync";
 const FLAT: &str = "-FlatUrlSpace-";
+const SUBMISSION: &str = "##DavMailSubmissionURI##";
 
 /// What a path means, before any mailbox was asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,6 +45,8 @@ pub enum Inside {
     FlatTop,
     /// By permanent id.
     Permanent { folder: FolderId, item: Option<ItemId> },
+    /// Where mail is handed in.
+    Submission,
     /// Below `NON_IPM_SUBTREE`.
     Device(DevicePlace),
     /// A permanent id that has not the form of one, or a place too deep.
@@ -113,6 +116,10 @@ fn place(segments: Vec<String>) -> Result<Place, BadPath> {
     let inside = match names.first().map(String::as_str) {
         Some(first) if first.eq_ignore_ascii_case(NON_IPM) => device_place(&names)?,
         Some(first) if first.eq_ignore_ascii_case(FLAT) => flat_place(&names),
+        Some(first) if first.eq_ignore_ascii_case(SUBMISSION) => match &names[..] {
+            [_] => Inside::Submission,
+            _ => Inside::Nothing,
+        },
         _ => Inside::Names(names),
     };
     Ok(Place::Mailbox { user, inside })
@@ -173,7 +180,7 @@ pub enum Target {
 /// Finds a place in the folder tree. Items are not looked for.
 pub fn find(state: &State, inside: &Inside) -> Target {
     match inside {
-        Inside::Nothing => Target::Nothing,
+        Inside::Nothing | Inside::Submission => Target::Nothing,
         Inside::FlatTop => Target::FlatTop,
         Inside::Device(place) => Target::Device(place.clone()),
         Inside::Permanent { folder, item } => {
@@ -268,5 +275,7 @@ mod tests {
         }
         assert_eq!(inside("/exchange/a/-FlatUrlSpace-/7529-3"), Inside::Nothing);
         assert_eq!(inside("/exchange/a/NON_IPM_SUBTREE/other"), Inside::Nothing);
+        assert_eq!(inside("/exchange/a/%23%23DavMailSubmissionURI%23%23/"), Inside::Submission);
+        assert_eq!(inside("/exchange/a/%23%23DavMailSubmissionURI%23%23/x"), Inside::Nothing);
     }
 }

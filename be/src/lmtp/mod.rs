@@ -1,31 +1,25 @@
-//! LMTP: mail comes in. The dialogue is `common::lmtp`; here are its sockets, clocks and the store.
+//! LMTP: mail comes in. The dialogue is `common::lmtp`, the mailboxes are `delivery`'s; here are sockets and
+//! clocks, and who may connect.
 //!
-//! A recipient is answered 250 only when the message would survive a power cut: the body is durable
-//! first, then one commit per mailbox, and the replies after them.
+//! A recipient is answered 250 only when the message would survive a power cut.
 
-use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use directpush_common::change::{Cause, Maker};
 use directpush_common::lmtp::{Envelope, LmtpAction, LmtpLimits, LmtpSession, RecipientResult};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error::{Error, WithCauses};
-use crate::mailbox::folders::INBOX;
-use crate::mailbox::items::NewItem;
-use crate::mailbox::now_secs;
+use crate::delivery::{Origin, Parcel};
+use crate::mailbox::random_number;
 use crate::server::Server;
-use crate::store::StoreError;
 
 /// How long the MTA may say nothing (RFC 5321 4.5.3.2.7).
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -37,8 +31,6 @@ const MESSAGE_BYTES_PER_SEC_MIN: u64 = 4 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// Memory for a message is taken in pieces of so many bytes.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Mailboxes that one message is committed to at the same time.
-const AT_ONCE: usize = 64;
 
 /// A bound LMTP listener.
 pub enum Listener {
@@ -51,13 +43,14 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    /// A connection, and where it comes from if that has an address.
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Option<IpAddr>)> {
         Ok(match self {
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener, _) => (Box::new(listener.accept().await?.0), None),
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 let _ = stream.set_nodelay(true);
-                Box::new(stream)
+                (Box::new(stream), Some(peer.ip().to_canonical()))
             }
         })
     }
@@ -76,24 +69,31 @@ pub async fn accept(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let mut stream = match accepted {
-            Ok(stream) => stream,
+        let (mut stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an LMTP connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let place = places.clone().try_acquire_owned().ok();
+        let host = &server.config.mail.host_name;
+        let refusal = match (&place, may_deliver(&server, peer)) {
+            (_, false) => Some(format!("554 5.7.1 {host} takes no mail from you\r\n")),
+            (None, _) => Some(format!("421 4.3.2 {host} too many connections\r\n")),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            tracing::warn!(?peer, refusal = refusal.trim_end(), "an LMTP connection is refused");
             tasks.spawn(async move {
-                let full = format!("421 4.3.2 {} too many connections\r\n", host());
-                let _ = tokio::time::timeout(WRITE_PATIENCE, stream.write_all(full.as_bytes())).await;
+                let _ = tokio::time::timeout(WRITE_PATIENCE, stream.write_all(refusal.as_bytes())).await;
             });
             continue;
-        };
+        }
         let (server, stop) = (server.clone(), stop.clone());
         tasks.spawn(async move {
-            if let Err(error) = converse(&server, stream, stop).await {
+            if let Err(error) = converse(&server, stream, peer, stop).await {
                 tracing::debug!(%error, "an LMTP connection broke off");
             }
             drop(place);
@@ -104,12 +104,11 @@ pub async fn accept(
     }
 }
 
-/// This host's name, for greetings.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    let ok = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
-    if ok { name.to_owned() } else { "localhost".to_owned() }
+/// Who reaches the socket file or loopback may deliver, and whom the configuration names.
+fn may_deliver(server: &Server, peer: Option<IpAddr>) -> bool {
+    peer.is_none_or(|peer| {
+        peer.is_loopback() || server.config.mail.lmtp_allow.iter().any(|network| network.contains(peer))
+    })
 }
 
 async fn say(stream: &mut Box<dyn Stream>, text: &str) -> io::Result<()> {
@@ -123,12 +122,13 @@ async fn say(stream: &mut Box<dyn Stream>, text: &str) -> io::Result<()> {
 async fn converse(
     server: &Arc<Server>,
     mut stream: Box<dyn Stream>,
+    peer: Option<IpAddr>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let limits = server.config.limits;
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut session = LmtpSession::new(
-        &host(),
+        &server.config.mail.host_name,
         LmtpLimits { message_bytes_max: size(limits.mail_bytes_max), recipients_max: limits.recipients_max },
     );
     say(&mut stream, &session.greeting()).await?;
@@ -137,8 +137,8 @@ async fn converse(
     let (mut receiving, mut since) = (0, Instant::now());
     loop {
         let read = tokio::select! {
-            // A message that is coming in may come to its end; the stop has its own time limit.
-            () = stop.cancelled(), if !session.is_receiving() => None,
+            // A transaction may come to its end; the stop has its own time limit.
+            () = stop.cancelled(), if !session.is_in_transaction() => None,
             read = timeout_at(due(&session, since, receiving), stream.read(&mut input)) => read.ok(),
         };
         let count = match read {
@@ -147,6 +147,9 @@ async fn converse(
         };
         if count == 0 {
             return Ok(());
+        }
+        if stop.is_cancelled() {
+            session.handle_stop();
         }
         let mut rest = &input[..count];
         // Replies to pipelined commands leave together (RFC 2920 3.2).
@@ -162,17 +165,12 @@ async fn converse(
                     return say(&mut stream, &replies).await;
                 }
                 Some(LmtpAction::CheckRecipient(address)) => {
-                    let result = match server.auth.recipient(&address).await {
-                        Ok(Some(_)) => RecipientResult::Accepted,
-                        Ok(None) => RecipientResult::Unknown,
-                        Err(error) => failed(&error),
-                    };
+                    let result = server.post.check(&address).await;
                     replies.push_str(&session.handle_recipient(&address, result));
                 }
                 Some(LmtpAction::Deliver(envelope)) => {
-                    let recipients = envelope.recipients.clone();
-                    let results = deliver(server, envelope).await;
-                    replies.push_str(&LmtpSession::handle_delivered(&recipients, &results));
+                    let results = deliver(server, &envelope, peer).await;
+                    replies.push_str(&LmtpSession::handle_delivered(&envelope.recipients, &results));
                 }
             }
             if session.is_receiving() {
@@ -208,70 +206,10 @@ fn due(session: &LmtpSession, since: Instant, receiving: usize) -> Instant {
     next.min(since + MESSAGE_PATIENCE + rate)
 }
 
-fn failed(error: &Error) -> RecipientResult {
-    match error {
-        Error::Store(StoreError::Full) => RecipientResult::Full,
-        Error::NoUser => RecipientResult::Unknown,
-        error => {
-            tracing::error!(error = %WithCauses(error), "cannot deliver");
-            RecipientResult::Failed
-        }
-    }
-}
-
-/// Stores a message for its recipients; one result each, in their order.
-async fn deliver(server: &Arc<Server>, envelope: Envelope) -> Vec<RecipientResult> {
-    let boxes = &server.boxes;
-    let size = envelope.message.len() as u64;
-    let body = match boxes.store.bodies.put(Bytes::from(envelope.message)).await {
-        Ok(body) => body,
-        Err(error) => {
-            let result = failed(&error.into());
-            return vec![result; envelope.recipients.len()];
-        }
-    };
-    let mut owners = Vec::with_capacity(envelope.recipients.len());
-    let mut results: HashMap<u64, RecipientResult> = HashMap::new();
-    let mut waiting = Vec::new();
-    for address in &envelope.recipients {
-        let owner = match server.auth.recipient(address).await {
-            Ok(Some(account)) => {
-                // Two addresses of one user: one message.
-                if results.insert(account.mailbox, RecipientResult::Failed).is_none() {
-                    waiting.push(account.mailbox);
-                }
-                Ok(account.mailbox)
-            }
-            Ok(None) => Err(RecipientResult::Unknown),
-            Err(error) => Err(failed(&error)),
-        };
-        owners.push(owner);
-    }
-    let date = now_secs();
-    for some in waiting.chunks(AT_ONCE) {
-        let mut commits = JoinSet::new();
-        for &mailbox in some {
-            let new = NewItem { body, size, content_type: "message/rfc822".into(), date, read: false };
-            let boxes = boxes.clone();
-            commits.spawn(async move {
-                let added = boxes.add(mailbox, INBOX, new, Maker::of(Cause::Delivery)).await;
-                (mailbox, added.map_or_else(|error| failed(&error), |_| RecipientResult::Accepted))
-            });
-        }
-        while let Some(done) = commits.join_next().await {
-            if let Ok((mailbox, result)) = done {
-                results.insert(mailbox, result);
-            }
-        }
-    }
-    if !results.values().any(|result| *result == RecipientResult::Accepted) {
-        boxes.body_dropped(body);
-    }
-    owners
-        .into_iter()
-        .map(|owner| match owner {
-            Ok(mailbox) => results.get(&mailbox).copied().unwrap_or(RecipientResult::Failed),
-            Err(result) => result,
-        })
-        .collect()
+async fn deliver(server: &Arc<Server>, envelope: &Envelope, peer: Option<IpAddr>) -> Vec<RecipientResult> {
+    let id = random_number().map_or_else(|_| String::new(), |number| format!("{number:014x}"));
+    let with = if envelope.utf8 { "UTF8LMTP" } else { "LMTP" };
+    let origin = Origin { helo: &envelope.helo, peer, with, id: &id };
+    let Envelope { sender, recipients, message, .. } = envelope;
+    server.post.deliver(Parcel { sender, recipients, message, origin }).await
 }

@@ -1,6 +1,7 @@
 //! Mail comes in.
 
-use crate::client::{ALICE, Be, mail};
+use crate::client::{ALICE, Be, PASSWORD, mail};
+use crate::submission::messages;
 
 async fn count(be: &Be) -> usize {
     let listing = be.alice("GET", &format!("/exchange/{ALICE}/Inbox/"), &[], b"").await.expect(200);
@@ -21,9 +22,51 @@ async fn each_recipient_has_a_reply_and_the_body_is_kept_once() {
     let listing = be.alice("GET", &format!("/exchange/{ALICE}/Inbox/"), &[], b"").await.text();
     let name = listing.lines().find(|line| line.contains(".eml")).unwrap();
     let got = be.alice("GET", &format!("/exchange/{ALICE}/Inbox/{name}"), &[], b"").await.expect(200);
-    assert_eq!(got.text(), "Subject: x\r\n\r\n.dot\r\n");
+    let got = got.text();
+    assert!(got.starts_with("Return-Path: <>\r\nReceived: from mta ([127.0.0.1])\r\n\tby "), "{got}");
+    assert!(got.ends_with("\r\nSubject: x\r\n\r\n.dot\r\n"), "{got}");
+    assert!(!got.to_lowercase().contains("bob@"), "one recipient is not told of the other: {got}");
     let store = &be.running.as_ref().unwrap().server().boxes.store;
     assert_eq!(store.bodies.list(None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn addresses_lead_to_their_owners() {
+    let be = Be::start_with(|config| {
+        config.default_domain = Some("example.com".into());
+        config.mail.catch_all = Some("bob@example.com".parse().unwrap());
+    })
+    .await;
+    let running = be.running.as_ref().unwrap();
+    running.add_user("bob@example.com", "x").await.unwrap();
+    let alias = "sales@y.example".parse().unwrap();
+    running.server().boxes.add_alias(&ALICE.parse().unwrap(), &alias).await.unwrap();
+    for to in ["Alice+lists@example.com", "sales@Y.example", "sales+2@y.example", "nobody@z.example"] {
+        let said = be.lmtp(&mail(to, "x")).await;
+        assert!(said.contains(&format!("250 2.1.5 <{to}> OK")), "{said}");
+    }
+    assert_eq!(messages(&be, ALICE, PASSWORD, "Inbox").await.len(), 3);
+    assert_eq!(messages(&be, "bob@example.com", "x", "Inbox").await.len(), 1);
+}
+
+fn with_fields(fields: &str) -> Vec<u8> {
+    String::from_utf8(mail(ALICE, "x")).unwrap().replace("Subject: x", &format!("{fields}Subject: x")).into()
+}
+
+#[tokio::test]
+async fn spam_goes_to_junk_and_what_comes_twice_is_kept_once() {
+    let be = Be::start().await;
+    for _ in 0..2 {
+        let said = be.lmtp(&with_fields("Message-ID: <1@x>\r\n")).await;
+        assert!(said.contains("250 2.1.5"), "{said}");
+    }
+    be.lmtp(&with_fields("Message-ID: <2@x>\r\n")).await;
+    be.lmtp(&with_fields("X-Spam-Flag: YES\r\nMessage-ID: <3@x>\r\n")).await;
+    assert_eq!(messages(&be, ALICE, PASSWORD, "Inbox").await.len(), 2);
+    assert_eq!(messages(&be, ALICE, PASSWORD, "Junk%20E-mail").await.len(), 1);
+    let circling = "Received: from x\r\n".repeat(101);
+    let said = be.lmtp(&with_fields(&circling)).await;
+    assert!(said.contains("554 5.4.6"), "{said}");
 }
 
 #[tokio::test]

@@ -6,8 +6,12 @@
 mod client;
 mod dav;
 mod device_state;
+#[allow(dead_code, reason = "these tests use less of it than its own")]
+#[path = "../../src/submission/queue/smart_host/fake.rs"]
+mod fake;
 mod lmtp;
 mod push;
 mod refusals;
+mod submission;
 mod users;
 mod webdav;

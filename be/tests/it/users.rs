@@ -10,7 +10,7 @@ use crate::client::{ALICE, Be};
 const FROM_ELSEWHERE: &str =
     "$argon2id$v=19$m=8,t=1,p=1$YmVuY2htYXJrIG9ubHkuLg$fMgNf1uPDiibgCCCHnRDTTmhZOPlf0IMlS3AVyg+r3w\n";
 
-fn tool(config: &Path, arguments: &[&str], password: Option<&str>) -> Output {
+pub(crate) fn tool(config: &Path, arguments: &[&str], password: Option<&str>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_directpush-be"))
         .arg("--config")
         .arg(config)
@@ -27,7 +27,7 @@ fn tool(config: &Path, arguments: &[&str], password: Option<&str>) -> Output {
 }
 
 #[track_caller]
-fn ok(output: &Output) -> String {
+pub(crate) fn ok(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
