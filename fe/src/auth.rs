@@ -18,7 +18,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::backend::logon::Logon;
-use crate::backend::{self, Backends, Session};
+use crate::backend::{self, Backends, HOPS_MAX, Session};
 
 /// Credentials remembered, at most; twice as many for a moment.
 const REMEMBERED_MAX: usize = 200_000;
@@ -122,8 +122,8 @@ impl Logons {
         if let Some(session) = self.recall(key, now) {
             return Ok(Proof::Session(session));
         }
-        let index = backends.for_login(&credential.login);
-        match backends.at(index).logon(&credential.login, &credential.password).await? {
+        let (answer, index) = log_on(credential, backends).await?;
+        match answer {
             Logon::Granted(granted) => {
                 // A little less than the back end said: the two clocks differ.
                 let until_secs = secs(now.plus_secs(granted.expires_secs.saturating_sub(60)));
@@ -132,7 +132,7 @@ impl Logons {
                     token: granted.token.into(),
                     key,
                     until_secs,
-                    backend: index,
+                    backend: index.into(),
                     push: granted.push,
                     sync: granted.sync,
                 });
@@ -149,6 +149,16 @@ impl Logons {
         let mut known = self.known.lock();
         take(&mut known.young, session.key);
         take(&mut known.old, session.key);
+    }
+
+    /// The map from users to back ends is another: every log-on goes by it.
+    pub fn replace(&self, backends: &Backends) {
+        let known = self.known.lock();
+        for session in known.young.iter().chain(&known.old) {
+            if let Some(index) = backends.place(&session.user) {
+                session.move_to(index);
+            }
+        }
     }
 
     fn key(&self, credential: &Credential) -> Key {
@@ -177,6 +187,33 @@ impl Logons {
         }
         take(&mut known.young, session.key);
         insert(&mut known.young, Arc::clone(session));
+    }
+}
+
+/// Asks the user's back end, and where it redirects to; and says who answered.
+async fn log_on(credential: &Credential, backends: &Backends) -> backend::Result<(Logon, u16)> {
+    let Credential { login, password } = credential;
+    let mut index = backends.for_login(login);
+    let mut hops = 0;
+    loop {
+        let error = match backends.at(index).logon(login, password).await {
+            Ok(answer) => {
+                if hops > 0 && matches!(answer, Logon::Granted(_)) {
+                    backends.remember(login, index);
+                }
+                return Ok((answer, index));
+            }
+            Err(error) => error,
+        };
+        backends.forget(login);
+        let next = match &error {
+            backend::Error::Moved { location } if hops < HOPS_MAX => backends.at_location(location),
+            _ => None,
+        };
+        match next {
+            Some(next) if next != index => (index, hops) = (next, hops + 1),
+            _ => return Err(error),
+        }
     }
 }
 
@@ -221,7 +258,15 @@ mod tests {
 
     fn session(key: Key, until: Moment) -> Arc<Session> {
         let (user, until_secs) = ("alice@example.com".parse().unwrap(), secs(until));
-        Arc::new(Session { user, token: "t".into(), key, until_secs, backend: 0, push: true, sync: true })
+        Arc::new(Session {
+            user,
+            token: "t".into(),
+            key,
+            until_secs,
+            backend: 0.into(),
+            push: true,
+            sync: true,
+        })
     }
 
     #[test]

@@ -19,4 +19,4 @@ pub mod push;
 mod server;
 
 pub use config::{BackendConfig, ChangeDelay, Config, Secret};
-pub use server::{Error, FrontEnd, run};
+pub use server::{Error, FrontEnd, Reloader, run};

@@ -36,6 +36,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // Before anything could choose another: one cryptographic provider for the whole process. It fails only when one is there.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments = Arguments::parse();
     if arguments.print_config {
         print!("{TEMPLATE}");
@@ -70,11 +72,18 @@ fn serve(config: Config) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        let (mut term, mut interrupt) = (
+        let (mut term, mut interrupt, mut hangup) = (
             signal(SignalKind::terminate()).context("SIGTERM")?,
             signal(SignalKind::interrupt()).context("SIGINT")?,
+            signal(SignalKind::hangup()).context("SIGHUP")?,
         );
         let front_end = directpush_fe::run(config, shutdown.clone()).await?;
+        let reloader = front_end.reloader();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reloader.reload();
+            }
+        });
         tokio::spawn(async move {
             tokio::select! {
                 _ = term.recv() => {}

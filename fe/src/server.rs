@@ -15,11 +15,13 @@ use directpush_common::dav::headers::FE_SCHEME;
 use directpush_common::event::Event;
 use directpush_common::httpu::{BadCallBack, CallBack};
 use directpush_common::names::Guid;
+use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::{self, AccessLog};
+use crate::backend::tls::{self, TlsError};
 use crate::backend::{Backend, Backends, Settings};
 use crate::clock::Clock;
 use crate::config::{BackendConfig, Config};
@@ -60,6 +62,12 @@ pub enum Error {
     /// The kernel has no epoll instance for parked connections.
     #[error("prepare to watch parked connections: {0}")]
     Watch(io::Error),
+    /// A file of `[backend_tls]` cannot be used.
+    #[error("backend_tls: {0}")]
+    Tls(#[from] TlsError),
+    /// A back end's address is none.
+    #[error("{0}: not of the form http://host:port or https://host:port")]
+    Url(String),
     /// No randomness.
     #[error("the system's random numbers: {0}")]
     Random(getrandom::Error),
@@ -73,6 +81,7 @@ pub struct FrontEnd {
     pub udp: Option<SocketAddr>,
     /// The engine, for what it counts.
     pub engine: Arc<Engine>,
+    front: Arc<Front>,
     server: Arc<Server>,
     tasks: JoinSet<()>,
     stop: CancellationToken,
@@ -82,6 +91,11 @@ impl FrontEnd {
     /// Devices' connections open now.
     pub fn connections(&self) -> usize {
         self.server.open()
+    }
+
+    /// What reads the map of users and the certificates again.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(Arc::clone(&self.front))
     }
 
     /// Waits until the front end has stopped, after `shutdown` was cancelled.
@@ -95,6 +109,39 @@ impl FrontEnd {
         tokio::time::sleep(Duration::from_millis(100)).await;
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Reads again what may change while a front end runs: the map from users to back ends, and the certificates.
+#[derive(Clone)]
+pub struct Reloader(Arc<Front>);
+
+impl Reloader {
+    /// Reads all of it. What has a mistake is told in the log and stays as it was. Users whose back end is another now
+    /// are served there, and their waiting Pings subscribe there.
+    pub fn reload(&self) {
+        let Front { config, backends, logons, engine, .. } = &*self.0;
+        match config.read_placement() {
+            Err(mistakes) => tracing::error!("the map of users stays as it was:\n{mistakes}"),
+            Ok(placement) => {
+                let users = placement.len();
+                if backends.replace(placement) {
+                    logons.replace(backends);
+                    engine.replaced();
+                    tracing::info!(users, "the map of users is another");
+                }
+            }
+        }
+        let renewed = tls_config(config).and_then(|tls| {
+            backends
+                .all()
+                .iter()
+                .try_for_each(|backend| backend.renew(Arc::clone(&tls)).map_err(Error::Client))
+        });
+        match renewed {
+            Ok(()) => tracing::info!("the certificates were read again"),
+            Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+        }
     }
 }
 
@@ -144,7 +191,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<FrontEnd
     if let Some(file) = file {
         tasks.spawn(access_log::run(access_log, file, stop.clone()));
     }
-    let patience = front.patience;
+    let (patience, kept) = (front.patience, Arc::clone(&front));
     let router = Router::new()
         .fallback(move |request: http::Request<Body>| eas::dispatch::handle(Arc::clone(&front), request));
     let server = Server::new(router, patience, shutdown).map_err(Error::Watch)?;
@@ -154,7 +201,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<FrontEnd
         tasks.spawn(listen::accept(listener, Arc::clone(&server), connections_max));
     }
     tracing::info!(http = ?http, udp = ?udp, "the front end listens");
-    Ok(FrontEnd { http, udp, engine, server, tasks, stop })
+    Ok(FrontEnd { http, udp, engine, front: kept, server, tasks, stop })
 }
 
 fn random_guid() -> Result<Guid, Error> {
@@ -163,23 +210,25 @@ fn random_guid() -> Result<Guid, Error> {
     Ok(Guid::from_random(random))
 }
 
-fn backends(config: &Config) -> Result<Backends, reqwest::Error> {
-    let (mut all, mut domains, mut default) = (Vec::new(), Vec::new(), 0);
-    for (index, backend) in config.backends.iter().enumerate() {
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
+fn tls_config(config: &Config) -> Result<Arc<ClientConfig>, Error> {
+    let used = config.backends.iter().any(|backend| backend.url.starts_with("https:"));
+    Ok(if used { tls::client(&config.backend_tls)? } else { tls::unused()? })
+}
+
+fn backends(config: &Config) -> Result<Backends, Error> {
+    let tls = tls_config(config)?;
+    let mut all = Vec::new();
+    for backend in &config.backends {
         all.push(Backend::new(Settings {
             name: backend.name.clone(),
-            url: backend.url.clone(),
+            url: backend.url.parse().map_err(|_| Error::Url(backend.url.clone()))?,
             authorization: format!("{FE_SCHEME} {}:{}", config.name, config.secret.0),
             requests_max: REQUESTS_MAX,
             timeout: TIMEOUT,
+            tls: Arc::clone(&tls),
         })?);
-        domains.extend(backend.domains.iter().map(|domain| (domain.clone(), index)));
-        if backend.default {
-            default = index;
-        }
     }
-    Ok(Backends::new(all, domains, default))
+    Ok(Backends::new(all, config.placement.clone()))
 }
 
 /// The addresses that NOTIFYs may come from.
@@ -190,13 +239,10 @@ async fn sources(backends: &[BackendConfig]) -> HashSet<IpAddr> {
             sources.extend(backend.notify_from.iter().map(IpAddr::to_canonical));
             continue;
         }
-        let authority = backend.url.trim_start_matches("http://");
-        let target = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-            authority.to_owned()
-        } else {
-            format!("{authority}:80")
-        };
-        match tokio::net::lookup_host(&target).await {
+        let url = backend.url.parse::<reqwest::Url>().ok();
+        let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']);
+        let port = url.as_ref().and_then(reqwest::Url::port_or_known_default).unwrap_or(80);
+        match tokio::net::lookup_host((host, port)).await {
             Ok(addresses) => sources.extend(addresses.map(|address| address.ip().to_canonical())),
             Err(error) => tracing::warn!(
                 backend = backend.name,

@@ -180,6 +180,11 @@ impl PingWait {
         PingStep::Wait
     }
 
+    /// When the heartbeat has passed.
+    pub fn expires(&self) -> Moment {
+        self.deadline
+    }
+
     /// When [`PingWait::step`] has something new to say though nothing happened.
     pub fn deadline(&self) -> Moment {
         match self.phase {

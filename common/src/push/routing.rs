@@ -185,6 +185,11 @@ impl Routing {
         self.entry(ping).map(|entry| entry.group)
     }
 
+    /// When the Ping's heartbeat has passed.
+    pub fn expires(&self, ping: PingRef) -> Option<Moment> {
+        self.entry(ping).map(|entry| entry.wait.expires())
+    }
+
     /// The subscriptions that UNSUBSCRIBE has to name.
     pub fn subscriptions(&self, ping: PingRef) -> SmallVec<[SubscriptionId; 4]> {
         self.entry(ping).map(|entry| entry.wait.subscriptions().collect()).unwrap_or_default()
@@ -258,6 +263,35 @@ impl Routing {
             });
         }
         unannounced
+    }
+
+    /// The user's mailbox is at this back end now: the Ping subscribes there. If it was at another, says which, and
+    /// the subscriptions that are left there.
+    pub fn handle_moved(
+        &mut self,
+        ping: PingRef,
+        backend: u16,
+    ) -> Option<(u16, SmallVec<[SubscriptionId; 4]>)> {
+        let left = self.subscriptions(ping);
+        let entry = self.entry_mut(ping).filter(|entry| entry.backend != backend)?;
+        let before = std::mem::replace(&mut entry.backend, backend);
+        self.change_ref(ping, PingWait::handle_backend_restarted);
+        Some((before, left))
+    }
+
+    /// The Ping's log-on no longer holds at the back end: the device comes back with its password.
+    pub fn handle_logged_off(&mut self, ping: PingRef) {
+        self.change_ref(ping, PingWait::handle_superseded);
+    }
+
+    /// Wakes the shells of all Pings: something that they look at has changed.
+    pub fn wake_all(&mut self) {
+        self.change_all(|_| {});
+    }
+
+    /// The back end that a Ping's subscriptions are at.
+    pub fn backend(&self, ping: PingRef) -> Option<u16> {
+        self.entry(ping).map(|entry| entry.backend)
     }
 
     /// A back end is a new process: all its Pings subscribe again.

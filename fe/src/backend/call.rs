@@ -12,7 +12,9 @@ use directpush_common::clock::Moment;
 use directpush_common::dav::headers;
 use directpush_common::event::Event;
 use http::{HeaderMap, Method, StatusCode, header};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use reqwest::Url;
+use rustls::ClientConfig;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -27,6 +29,8 @@ pub const ITEM_BYTES_MAX: usize = 64 << 20;
 /// The same condition of the same back end is logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// Characters of a `Location` that is looked at.
+const LOCATION_CHARS_MAX: usize = 1024;
 /// A request that gets no turn for this long is given up.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Log-ons under way at once.
@@ -37,20 +41,25 @@ const LOGONS_MAX: usize = 32;
 pub struct Settings {
     /// Its name in the configuration and the log.
     pub name: String,
-    /// `http://host:port`, without a slash at the end.
-    pub url: String,
+    /// `http://host:port` or `https://host:port`.
+    pub url: Url,
     /// `Authorization` of this front end.
     pub authorization: String,
     /// Requests under way at once.
     pub requests_max: usize,
     /// Seconds for an ordinary answer.
     pub timeout: Duration,
+    /// For an `https` url: whom to trust, and who we are.
+    pub tls: Arc<ClientConfig>,
 }
 
 /// One back end.
 pub struct Backend {
     settings: Settings,
-    client: reqwest::Client,
+    /// The url without a slash at the end.
+    base: String,
+    origin: String,
+    link: RwLock<Link>,
     slots: Semaphore,
     /// Log-ons have turns of their own: whoever guesses passwords holds up nobody's mail.
     logon_slots: Semaphore,
@@ -58,7 +67,29 @@ pub struct Backend {
     boot: Mutex<Option<Box<str>>>,
     restarted: Notify,
     logged: Mutex<Option<Instant>>,
-    origin: Instant,
+    began: Instant,
+}
+
+/// What connections are made with.
+struct Link {
+    client: reqwest::Client,
+    tls: Arc<ClientConfig>,
+}
+
+impl Link {
+    fn new(settings: &Settings, tls: Arc<ClientConfig>) -> std::result::Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(2))
+            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(settings.requests_max)
+            .user_agent(concat!("Microsoft-Server-ActiveSync/6.5 directpush-fe/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured((*tls).clone())
+            .build()?;
+        Ok(Self { client, tls })
+    }
 }
 
 /// A request, before it is sent.
@@ -92,6 +123,14 @@ impl<'a> Call<'a> {
     }
 }
 
+impl Call<'_> {
+    /// Whether it may be carried out twice. An item that has moved is not there to be moved again, and 404 would
+    /// tell the device that it is gone.
+    fn may_repeat(&self) -> bool {
+        self.method != "MOVE"
+    }
+}
+
 /// An answer, whatever its status.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -116,6 +155,10 @@ impl Answer {
             StatusCode::SERVICE_UNAVAILABLE => {
                 Error::Busy { retry_after_secs: self.number(header::RETRY_AFTER.as_str()).unwrap_or(10) }
             }
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
+                let location = self.header(header::LOCATION.as_str()).unwrap_or_default();
+                Error::Moved { location: location.chars().take(LOCATION_CHARS_MAX).collect() }
+            }
             status => Error::Status { status, reason },
         }
     }
@@ -127,24 +170,18 @@ impl Backend {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(settings: Settings) -> std::result::Result<Arc<Self>, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(2))
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(settings.requests_max)
-            .user_agent(concat!("Microsoft-Server-ActiveSync/6.5 directpush-fe/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let link = RwLock::new(Link::new(&settings, Arc::clone(&settings.tls))?);
         Ok(Arc::new(Self {
             slots: Semaphore::new(settings.requests_max),
             logon_slots: Semaphore::new(LOGONS_MAX),
-            client,
+            base: settings.url.as_str().trim_end_matches('/').to_owned(),
+            origin: settings.url.origin().ascii_serialization(),
+            link,
             breaker: Mutex::default(),
             boot: Mutex::default(),
             restarted: Notify::new(),
             logged: Mutex::default(),
-            origin: Instant::now(),
+            began: Instant::now(),
             settings,
         }))
     }
@@ -154,9 +191,29 @@ impl Backend {
         &self.settings.name
     }
 
-    /// Its address, `http://host:port`.
-    pub fn url(&self) -> &str {
+    /// Scheme, host and port, as text.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &Url {
         &self.settings.url
+    }
+
+    /// Whom we trust and who we are, if it is reached by HTTPS.
+    pub fn tls(&self) -> Option<Arc<ClientConfig>> {
+        (self.settings.url.scheme() == "https").then(|| Arc::clone(&self.link.read().tls))
+    }
+
+    /// New connections are made with these certificates; those in use end with their requests.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built: everything stays as it was.
+    pub fn renew(&self, tls: Arc<ClientConfig>) -> std::result::Result<(), reqwest::Error> {
+        let link = Link::new(&self.settings, tls)?;
+        *self.link.write() = link;
+        Ok(())
     }
 
     /// Waits until an answer carried a new boot id: every subscription is gone. One waiter.
@@ -165,7 +222,7 @@ impl Backend {
     }
 
     fn now(&self) -> Moment {
-        Moment(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Sends a request and takes what comes, whatever its status.
@@ -218,7 +275,9 @@ impl Backend {
     async fn send(&self, call: Call<'_>) -> Result<Answer> {
         match self.attempt(&call).await {
             // A kept connection that had died under us: a new one is worth a try.
-            Err(Error::Unreachable { source, .. }) if !source.is_connect() && !source.is_timeout() => {
+            Err(Error::Unreachable { source, .. })
+                if call.may_repeat() && !source.is_connect() && !source.is_timeout() =>
+            {
                 self.attempt(&call).await
             }
             outcome => outcome,
@@ -228,9 +287,9 @@ impl Backend {
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer> {
         let unreachable = |source| Error::Unreachable { backend: self.name().to_owned(), source };
         let method = Method::from_bytes(call.method.as_bytes()).unwrap_or_default();
-        let mut request = self
-            .client
-            .request(method, format!("{}{}", self.settings.url, call.path))
+        let client = self.link.read().client.clone();
+        let mut request = client
+            .request(method, format!("{}{}", self.base, call.path))
             .header(header::AUTHORIZATION, &self.settings.authorization)
             .body(call.body.clone());
         if let Some(session) = call.session {

@@ -37,6 +37,12 @@ pub enum Error {
     /// The act-for token is no longer good: log on again.
     #[error("the log-on is no longer valid")]
     Credential,
+    /// The mailbox is at another back end (307, 308).
+    #[error("the mailbox is at {location}")]
+    Moved {
+        /// A URL of the other back end.
+        location: String,
+    },
     /// The back end has no time: it said after how many seconds to come back.
     #[error("the back end is busy for {retry_after_secs} s")]
     Busy {
@@ -101,6 +107,10 @@ impl Error {
                 301..=308 | 404 => Some(("D4", "the address leads elsewhere: check the url and any proxy")),
                 _ => None,
             },
+            Self::Moved { .. } => Some((
+                "D4",
+                "the back end redirects in a ring, or to an address that is not among the configured back ends",
+            )),
             _ => None,
         }
     }

@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 pub use directpush_common::config::{Mistake, Mistakes};
 use directpush_common::config::{Origin, Section};
+use directpush_common::placement::Placement;
 use directpush_common::push::heartbeat::{
     HEARTBEAT_SECS_CAP, HeartbeatLimits, MAX_HEARTBEAT_SECS, MIN_HEARTBEAT_SECS,
 };
+
+use crate::backend::tls::{self, TlsFiles};
 
 /// The commented defaults.
 pub const TEMPLATE: &str = include_str!("fe.toml");
@@ -40,7 +43,7 @@ pub enum ChangeDelay {
 pub struct BackendConfig {
     /// In logs.
     pub name: String,
-    /// `http://host:port`, without a slash at the end.
+    /// `http://host:port` or `https://host:port`, without a slash at the end.
     pub url: String,
     /// Mail domains whose users live here, lower case.
     pub domains: Vec<String>,
@@ -67,6 +70,12 @@ pub struct Config {
     pub call_back_host: String,
     /// The back ends.
     pub backends: Vec<BackendConfig>,
+    /// Files for those that are reached by HTTPS.
+    pub backend_tls: TlsFiles,
+    /// The file with the map from users to back ends; none = `domains` and `default` of the back ends are the map.
+    pub placement_file: Option<PathBuf>,
+    /// The map, by places in `backends`.
+    pub placement: Placement,
     /// Push is on at all.
     pub direct_push: bool,
     /// The bounds of the heartbeat.
@@ -109,7 +118,10 @@ impl Config {
             udp_listen: Ipv4Addr::LOCALHOST.into(),
             udp_listen_port: 0,
             call_back_host: "127.0.0.1".to_owned(),
+            placement: placement_of(&backends).unwrap_or_default(),
             backends,
+            backend_tls: TlsFiles::default(),
+            placement_file: None,
             direct_push: true,
             heartbeat: HeartbeatLimits::default(),
             heartbeat_conflict: false,
@@ -154,9 +166,33 @@ impl Config {
     pub fn from_toml(text: &str, file: &str) -> Result<Self, Mistakes> {
         let origin = Origin::new(text, file);
         let mut root = Section::parse(&origin)?;
-        let config = Self::read(&mut root);
+        let mut config = Self::read(&mut root);
         root.finish();
-        origin.verdict().map(|()| config)
+        // The map names back ends, so that there must be some before it is read.
+        let placement =
+            if config.backends.is_empty() { Ok(Placement::default()) } else { config.read_placement() };
+        let mut mistakes = origin.verdict().err().map(|told| told.0).unwrap_or_default();
+        match placement {
+            Ok(placement) => config.placement = placement,
+            Err(told) => mistakes.extend(told.0),
+        }
+        if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+    }
+
+    /// Reads the map from users to back ends, as it is now.
+    ///
+    /// # Errors
+    /// All its mistakes at once.
+    pub fn read_placement(&self) -> Result<Placement, Mistakes> {
+        let Some(path) = &self.placement_file else { return placement_of(&self.backends) };
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let what = format!("the file cannot be read: {error}");
+            let cure = "name an existing file: placement = \"/etc/directpush/placement\"".to_owned();
+            Mistakes(vec![Mistake { file: file.clone(), line: 0, key: "placement".to_owned(), what, cure }])
+        })?;
+        let names: Vec<&str> = self.backends.iter().map(|backend| backend.name.as_str()).collect();
+        Placement::parse(&text, &file, &names)
     }
 
     fn read(root: &mut Section<'_>) -> Self {
@@ -165,6 +201,8 @@ impl Config {
         let min = root.secs("min_heartbeat_interval", 1..=HEARTBEAT_SECS_CAP, MIN_HEARTBEAT_SECS);
         let max = root.secs("max_heartbeat_interval", 1..=u32::MAX, MAX_HEARTBEAT_SECS);
         let heartbeat = HeartbeatLimits::new(min, max);
+        let placement_file = root.string("placement").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let backends = read_backends(root, allow_plaintext, placement_file.is_some());
         Self {
             name: root
                 .required("name", "this front end's name, the one the back end was told: name = \"fe-1\""),
@@ -177,7 +215,10 @@ impl Config {
             ),
             udp_listen_port: u16::try_from(root.secs("udp_listen_port", 1..=65_535, 2883)).unwrap_or(2883),
             call_back_host: read_call_back_host(root),
-            backends: read_backends(root, allow_plaintext),
+            backend_tls: read_backend_tls(root, &backends),
+            backends,
+            placement_file,
+            placement: Placement::default(),
             direct_push: root.bool("direct_push", true),
             heartbeat: heartbeat.unwrap_or_default(),
             heartbeat_conflict: heartbeat.is_none(),
@@ -279,7 +320,52 @@ fn read_change_delay(root: &mut Section<'_>) -> ChangeDelay {
     ChangeDelay::Secs(root.secs("change_delay", 0..=HEARTBEAT_SECS_CAP, 300))
 }
 
-fn read_backends(root: &mut Section<'_>, allow_plaintext: bool) -> Vec<BackendConfig> {
+/// The map that `domains` and `default` of the back ends are.
+fn placement_of(backends: &[BackendConfig]) -> Result<Placement, Mistakes> {
+    // By number, because a name may hold what the map's lines cannot.
+    let numbers: Vec<String> = (0..backends.len()).map(|number| number.to_string()).collect();
+    let mut lines = String::new();
+    for (number, backend) in numbers.iter().zip(backends) {
+        for domain in &backend.domains {
+            lines.push_str(&format!("@{domain} {number}\n"));
+        }
+        if backend.default {
+            lines.push_str(&format!("* {number}\n"));
+        }
+    }
+    Placement::parse(
+        &lines,
+        "domains of the back ends",
+        &numbers.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+}
+
+fn read_backend_tls(root: &mut Section<'_>, backends: &[BackendConfig]) -> TlsFiles {
+    let Some(mut section) = root.table("backend_tls") else { return TlsFiles::default() };
+    let mut path = |key| section.string(key).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (ca, certificate, key) = (path("ca"), path("certificate"), path("key"));
+    if certificate.is_some() != key.is_some() {
+        section.mistake("certificate", "stands without key, or key without it", "write both, or neither");
+    }
+    let files = TlsFiles { ca, identity: certificate.zip(key) };
+    if !backends.iter().any(|backend| backend.url.starts_with("https:")) {
+        section.mistake(
+            "ca",
+            "is for https, which no back end has",
+            "write url = \"https://...\" in [[backend]]",
+        );
+    } else if let Err(error) = tls::client(&files) {
+        section.mistake(
+            "ca",
+            &format!("or another of these files: {error}"),
+            "name PEM files that this user can read",
+        );
+    }
+    section.finish();
+    files
+}
+
+fn read_backends(root: &mut Section<'_>, allow_plaintext: bool, placed: bool) -> Vec<BackendConfig> {
     let mut backends = Vec::new();
     for mut section in root.tables("backend") {
         let url = section.required("url", "where it listens: url = \"http://127.0.0.1:8081\"");
@@ -287,21 +373,23 @@ fn read_backends(root: &mut Section<'_>, allow_plaintext: bool) -> Vec<BackendCo
         match reqwest::Url::parse(&url) {
             _ if url.is_empty() => {}
             Ok(parsed)
-                if parsed.scheme() == "http" && parsed.host_str().is_some() && parsed.path() == "/" =>
+                if matches!(parsed.scheme(), "http" | "https")
+                    && parsed.host_str().is_some()
+                    && parsed.path() == "/" =>
             {
                 let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
                 let local = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-                if !local && !allow_plaintext {
+                if parsed.scheme() == "http" && !local && !allow_plaintext {
                     section.mistake(
                         "url",
                         "would carry mail in plain text to another host",
-                        "protect the link and write allow_plaintext = true",
+                        "write https://, or protect the link and write allow_plaintext = true",
                     );
                 }
             }
             _ => section.mistake(
                 "url",
-                "is not of the form http://host:port",
+                "is not of the form http://host:port or https://host:port",
                 "url = \"http://127.0.0.1:8081\"",
             ),
         }
@@ -317,10 +405,22 @@ fn read_backends(root: &mut Section<'_>, allow_plaintext: bool) -> Vec<BackendCo
             default: section.bool("default", false),
             notify_from: section.list("notify_from", &[], cure),
         });
+        let last = &backends[backends.len() - 1];
+        if placed && (last.default || !last.domains.is_empty()) {
+            section.mistake(
+                "domains",
+                "or default stands beside placement, which is the whole map",
+                "write @domain lines and a * line into the map",
+            );
+        }
+        if backends[..backends.len() - 1].iter().any(|other| other.name == last.name) {
+            section.mistake("name", "is another back end's too", "give each its own name");
+        }
         section.finish();
     }
     match backends.len() {
         0 => root.mistake("backend", "is missing", "write [[backend]] with its url"),
+        _ if placed => {}
         1 => backends[0].default = true,
         _ if backends.iter().filter(|backend| backend.default).count() != 1 => {
             root.mistake("backend", "needs one default", "write default = true in exactly one [[backend]]");
@@ -358,15 +458,26 @@ mod tests {
         let config = Config::from_toml(&text, "fe.toml").unwrap();
         let least = Config::from_toml(LEAST, "fe.toml").unwrap();
         assert_eq!(
-            Config { access_log: None, backends: Vec::new(), call_back_host: String::new(), ..config },
-            Config { backends: Vec::new(), call_back_host: String::new(), ..least }
+            Config {
+                access_log: None,
+                backends: Vec::new(),
+                placement: Placement::default(),
+                call_back_host: String::new(),
+                ..config
+            },
+            Config {
+                backends: Vec::new(),
+                placement: Placement::default(),
+                call_back_host: String::new(),
+                ..least
+            }
         );
     }
 
     #[test]
     fn every_mistake_is_told_at_once_with_line_and_cure() {
         let text = "name = 5\nmin_heartbeat_interval = 0\npoll_intervall = 60\nchange_delay = \"soon\"\n\
-            http_listen = [\"0.0.0.0:80\"]\ncall_back_host = \"a b\"\n[[backend]]\nurl = \"https://be\"\nextra = 1\n";
+            http_listen = [\"0.0.0.0:80\"]\ncall_back_host = \"a b\"\n[[backend]]\nurl = \"ftp://be\"\nextra = 1\n";
         let Mistakes(mistakes) = Config::from_toml(text, "fe.toml").unwrap_err();
         let found: Vec<_> = mistakes.iter().map(|it| (it.line, it.key.as_str())).collect();
         for expected in [

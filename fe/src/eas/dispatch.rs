@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Reaction, Request};
 use crate::access_log::Entry;
 use crate::auth::{Credential, Proof};
-use crate::backend::{self, Session};
+use crate::backend::{self, HOPS_MAX, Session};
 use crate::front::Front;
 use crate::http::{Ends, Seat, body};
 
@@ -90,8 +90,8 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         Err(status) => return closing(status),
     };
     log.received = received.len() as u64;
-    // Twice: the second time after a log-on that the back end no longer took.
-    for _ in 0..2 {
+    let (mut logons, mut hops) = (0, 0);
+    loop {
         let line = match request_line(parts) {
             Ok(line) => line,
             Err(reaction) => return finish(reaction, log),
@@ -108,7 +108,15 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
                 }
                 return finish(reaction, log);
             }
+            Err(backend::Error::Moved { location })
+                if hops < HOPS_MAX && front.backends.follow(&session, &location) =>
+            {
+                hops += 1;
+            }
+            // Once more, after a log-on that the back end no longer took.
+            Err(backend::Error::Credential) if logons > 0 => return unauthorized(),
             Err(backend::Error::Credential) => {
+                logons += 1;
                 front.logons.forget(&session);
                 session = match prove(front, &credential).await {
                     Ok(session) => session,
@@ -125,7 +133,6 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
             }
         }
     }
-    unauthorized()
 }
 
 /// The session behind a credential; else what is answered.

@@ -26,10 +26,10 @@ const TROUBLE_HOLD_SECS: u64 = 3;
 /// Carries out the command.
 ///
 /// # Errors
-/// Only [`backend::Error::Credential`]; other trouble is Status 8.
+/// Only [`backend::Error::Credential`] and [`backend::Error::Moved`]; other trouble is Status 8.
 pub async fn run(request: &Request) -> Result<Reaction> {
     match ping(request).await {
-        Err(backend::Error::Credential) => Err(backend::Error::Credential),
+        Err(error @ (backend::Error::Credential | backend::Error::Moved { .. })) => Err(error),
         Err(error) => {
             request.backend().complain("Ping", &error);
             Ok(trouble(request))

@@ -10,9 +10,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use directpush_common::push::ledger::POLL_ANSWERS_MAX;
-use tokio::io::AsyncReadExt as _;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
@@ -140,13 +142,15 @@ async fn watch_connection(engine: &Engine, index: u16) {
     }
 }
 
-async fn connect(backend: &Backend) -> Option<TcpStream> {
-    let address = backend.url().strip_prefix("http://").unwrap_or_default();
-    let address =
-        if address.contains("]:") || address.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']')) {
-            address.to_owned()
-        } else {
-            format!("{address}:80")
-        };
-    timeout(Duration::from_secs(2), TcpStream::connect(address)).await.ok()?.ok()
+/// A connection that nothing is said on, with TLS if the back end is reached by it.
+async fn connect(backend: &Backend) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
+    let url = backend.url();
+    let (host, port) = (url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?);
+    let connected = async {
+        let plain = TcpStream::connect((host.as_str(), port)).await.ok()?;
+        let Some(tls) = backend.tls() else { return Some(Box::new(plain) as Box<_>) };
+        let name = ServerName::try_from(host.clone()).ok()?;
+        Some(Box::new(TlsConnector::from(tls).connect(name, plain).await.ok()?) as Box<_>)
+    };
+    timeout(Duration::from_secs(2), connected).await.ok()?
 }

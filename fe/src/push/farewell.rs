@@ -25,6 +25,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Farewell {
     /// Whose.
     pub session: Arc<Session>,
+    /// At which back end.
+    pub backend: u16,
     /// Which.
     pub ids: SmallVec<[SubscriptionId; 4]>,
     /// How long to wait first.
@@ -54,9 +56,9 @@ pub async fn run(engine: Arc<Engine>, mut queue: mpsc::UnboundedReceiver<Farewel
 }
 
 async fn say(engine: &Engine, farewell: Farewell) {
-    let Farewell { session, ids, .. } = farewell;
+    let Farewell { session, backend, ids, .. } = farewell;
     for _ in 0..TRIES {
-        match engine.backends.of(&session).unsubscribe(&session, ids.iter().copied(), false).await {
+        match engine.backends.at(backend).unsubscribe(&session, ids.iter().copied(), false).await {
             Err(error) if error.is_silence() => sleep(RETRY).await,
             _ => return,
         }

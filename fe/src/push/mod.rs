@@ -20,16 +20,18 @@ pub mod words;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use directpush_common::clock::Moment;
 use directpush_common::dav::subscribe::DELAY_NEVER;
-use directpush_common::httpu::CallBack;
+use directpush_common::httpu::{CallBack, SubscriptionId};
 use directpush_common::push::ping::PingStep;
 use directpush_common::push::routing::{PingRef, Routing};
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::backend::Backends;
+use crate::backend::{Backends, Session};
 use crate::clock::Clock;
 use crate::config::{ChangeDelay, Config};
 use farewell::Farewell;
@@ -150,6 +152,28 @@ impl Engine {
 
     fn flow(&self, backend: u16) -> &Flow {
         &self.flows[usize::from(backend).min(self.flows.len() - 1)]
+    }
+
+    /// Nobody waits for these subscriptions any more.
+    fn leave(&self, session: &Arc<Session>, backend: u16, ids: SmallVec<[SubscriptionId; 4]>) {
+        if !ids.is_empty() {
+            self.flow(backend).left.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            let farewell = Farewell { session: Arc::clone(session), backend, ids, after: Duration::ZERO };
+            let _ = self.farewells.send(farewell);
+        }
+    }
+
+    /// A Ping goes to where its mailbox is, should that have moved.
+    fn settle(&self, session: &Arc<Session>, ping: PingRef) {
+        let moved = self.routing().handle_moved(ping, session.backend());
+        if let Some((before, ids)) = moved {
+            self.leave(session, before, ids);
+        }
+    }
+
+    /// The map from users to back ends is another: waiting Pings look where their mailboxes are.
+    pub fn replaced(&self) {
+        self.routing().wake_all();
     }
 
     /// There is a reason to POLL this back end now.

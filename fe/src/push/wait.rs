@@ -15,11 +15,12 @@ use directpush_common::names::Guid;
 use directpush_common::push::ping::{PingOutcome, PingStep, SubscribeFailure, UnsubscribeAnswer};
 use directpush_common::push::routing::{Opening, PingRef};
 use smallvec::SmallVec;
+use tokio::time::timeout_at;
 
 use super::farewell::Farewell;
 use super::{Engine, Watches};
 use crate::backend::subscribe::Subscription;
-use crate::backend::{Error, Session};
+use crate::backend::{Error, HOPS_MAX, Session};
 use crate::device::Device;
 use crate::front::Front;
 
@@ -76,7 +77,7 @@ impl Wait {
             return Err(NotOpened::TooMany);
         }
         let opening = Opening {
-            backend: session.backend,
+            backend: session.backend(),
             device: device.hash,
             group: Guid::from_random(random),
             heartbeat_secs,
@@ -116,17 +117,16 @@ impl Wait {
     /// Subscribes to the folders. `Some` = there is an answer already; `None` = it is time to wait.
     ///
     /// # Errors
-    /// [`Error::Credential`]: the log-on is no longer good, and nothing was decided.
+    /// [`Error::Credential`]: the log-on is no longer good, and nothing was decided. [`Error::Moved`]: nor is the back end.
     pub async fn establish(&mut self) -> Result<Option<PingOutcome>, Error> {
         loop {
+            self.front.engine.settle(&self.session, self.ping);
             match self.front.engine.step(self.ping, Waker::noop()) {
                 Some(PingStep::Wait) => return Ok(None),
                 Some(PingStep::Answer(outcome)) => return Ok(Some(outcome)),
                 Some(PingStep::Subscribe(positions)) => {
                     let job = self.job();
-                    if let Err(error @ Error::Credential) = job.subscribe(&positions).await {
-                        return Err(error);
-                    }
+                    job.subscribe(&positions).await?;
                 }
                 Some(PingStep::Ask) => self.job().unsubscribe(true).await,
                 Some(PingStep::End) => self.job().unsubscribe(false).await,
@@ -142,6 +142,7 @@ impl Wait {
                 ready!(work.as_mut().poll(cx));
                 self.work = None;
             }
+            self.front.engine.settle(&self.session, self.ping);
             let job = match self.front.engine.step(self.ping, cx.waker()) {
                 Some(PingStep::Wait) => return Poll::Pending,
                 Some(PingStep::Answer(outcome)) => return Poll::Ready(outcome),
@@ -175,13 +176,12 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         let engine = &self.front.engine;
-        let ids = engine.routing().close(self.ping);
+        let (backend, ids) = {
+            let mut routing = engine.routing();
+            (routing.backend(self.ping).unwrap_or_default(), routing.close(self.ping))
+        };
         self.front.dismiss(self.user);
-        if !ids.is_empty() {
-            let session = Arc::clone(&self.session);
-            engine.flow(session.backend).left.fetch_add(ids.len() as u64, Ordering::Relaxed);
-            let _ = engine.farewells.send(Farewell { session, ids, after: Duration::ZERO });
-        }
+        engine.leave(&self.session, backend, ids);
     }
 }
 
@@ -196,18 +196,49 @@ struct Job {
 }
 
 impl Job {
+    /// Follows a redirect.
+    fn follow(&self, error: &Error) -> bool {
+        let Error::Moved { location } = error else { return false };
+        let followed = self.engine.backends.follow(&self.session, location);
+        if followed {
+            self.engine.settle(&self.session, self.ping);
+        }
+        followed
+    }
+
     /// Subscribes again for a device that waits already: in turn with all the others.
     async fn rearm(&self, positions: &[u16]) {
-        let _turn = self.engine.rearming.acquire().await;
-        if let Err(Error::Credential) = self.subscribe(positions).await {
-            // Nobody is there to log on again; the device's next command does it.
+        let Some(expires) = self.engine.routing().expires(self.ping) else { return };
+        let turn = timeout_at(self.engine.clock.instant(expires), self.engine.rearming.acquire()).await;
+        if turn.is_err() {
+            // The heartbeat has passed in the queue: there is nothing to watch any more.
             for &position in positions {
-                self.report_failure(position, SubscribeFailure::FolderGone);
+                self.report_failure(position, SubscribeFailure::Backend);
             }
+            return;
+        }
+        let mut hops = 0;
+        let error = loop {
+            match self.subscribe(positions).await {
+                Ok(()) => return,
+                Err(error) if hops < HOPS_MAX && self.follow(&error) => hops += 1,
+                Err(error) => break error,
+            }
+        };
+        // What could not be watched is tried again in a moment.
+        for &position in positions {
+            self.report_failure(position, SubscribeFailure::Backend);
+        }
+        if let Error::Credential = error {
+            // Nobody is there to log on again; the device's next command does it.
+            self.engine.routing().handle_logged_off(self.ping);
+        } else {
+            self.engine.backends.of(&self.session).complain("SUBSCRIBE", &error);
         }
     }
 
-    /// SUBSCRIBE for each folder, in the device's order.
+    /// SUBSCRIBE for each folder, in the device's order. Fails without a report when another log-on or another back end is
+    /// needed.
     async fn subscribe(&self, positions: &[u16]) -> Result<(), Error> {
         let Some(group) = self.engine.routing().group(self.ping) else { return Ok(()) };
         let backend = self.engine.backends.of(&self.session);
@@ -239,13 +270,13 @@ impl Job {
                 }
                 Ok(Subscription::Gone) => self.report_failure(position, SubscribeFailure::FolderGone),
                 Ok(Subscription::TokenTooOld) => self.report_failure(position, SubscribeFailure::TokenGone),
-                Err(Error::Credential) => return Err(Error::Credential),
+                Err(error @ (Error::Credential | Error::Moved { .. })) => return Err(error),
                 Err(error) => {
                     self.engine.tally.subscribe_failed.add_one();
                     backend.complain("SUBSCRIBE", &error);
                     silent = error.is_silence();
                     if silent {
-                        self.engine.poke(self.session.backend);
+                        self.engine.poke(self.session.backend());
                     }
                     self.report_failure(position, SubscribeFailure::Backend);
                 }
@@ -262,7 +293,8 @@ impl Job {
     /// The end of the Ping, or with `only_if_changed` the question whether it is one.
     async fn unsubscribe(&self, only_if_changed: bool) {
         let ids: SmallVec<[_; 4]> = self.engine.routing().subscriptions(self.ping);
-        let flow = self.engine.flow(self.session.backend);
+        let at = self.session.backend();
+        let flow = self.engine.flow(at);
         let count = ids.len() as u64;
         flow.leaving.fetch_add(count, Ordering::Relaxed);
         flow.left.fetch_add(count, Ordering::Relaxed);
@@ -278,12 +310,16 @@ impl Job {
                 kept: false,
                 event: Some(DeviceEvent::Password),
             }),
+            // The subscriptions went with the mailbox: it is asked anew where that is.
+            Err(error) if self.follow(&error) => {
+                Some(UnsubscribeAnswer { answers: Vec::new(), kept: false, event: None })
+            }
             Err(error) => {
                 self.engine.tally.unsubscribe_failed.add_one();
                 backend.complain("UNSUBSCRIBE", &error);
                 if !only_if_changed {
                     let (session, after) = (Arc::clone(&self.session), Duration::from_secs(5));
-                    let _ = self.engine.farewells.send(Farewell { session, ids, after });
+                    let _ = self.engine.farewells.send(Farewell { session, backend: at, ids, after });
                 }
                 None
             }

@@ -25,8 +25,10 @@ use directpush_common::numbers::{CollectionToken, Number};
 use directpush_common::push::wake::{Wake, wake};
 use http::{Request, StatusCode};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 pub(crate) const USER: &str = "alice@example.com";
 pub(crate) const PASSWORD: &str = "secret";
@@ -74,8 +76,17 @@ pub(crate) struct Fake {
     pub(crate) mailbox: Mutex<Mailbox>,
     pub(crate) address: SocketAddr,
     pub(crate) polls: AtomicU64,
+    /// Doors that send everybody elsewhere: to this address.
+    pub(crate) elsewhere: Mutex<HashMap<&'static str, String>>,
     udp: UdpSocket,
     task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// One of the addresses at which a fake is reached, as if each were a back end.
+#[derive(Clone)]
+struct Door {
+    fake: Arc<Fake>,
+    name: &'static str,
 }
 
 impl Fake {
@@ -112,6 +123,7 @@ impl Fake {
             address: listener.local_addr().unwrap(),
             mailbox: Mutex::new(mailbox),
             polls: AtomicU64::new(0),
+            elsewhere: Mutex::default(),
             udp,
             task: Mutex::default(),
         });
@@ -120,9 +132,35 @@ impl Fake {
     }
 
     fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let router = Router::new().fallback(answer).with_state(Arc::clone(self));
+        let router = self.router("be-1");
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         *self.task.lock() = Some(task);
+    }
+
+    fn router(self: &Arc<Self>, name: &'static str) -> Router {
+        Router::new().fallback(answer).with_state(Door { fake: Arc::clone(self), name })
+    }
+
+    /// Opens another door to the same mailbox; what is asked there is written down with its name.
+    pub(crate) async fn open_door(self: &Arc<Self>, name: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = self.router(name);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        address
+    }
+
+    /// The same with TLS.
+    pub(crate) async fn open_tls_door(
+        self: &Arc<Self>,
+        name: &'static str,
+        tls: rustls::ServerConfig,
+    ) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (router, acceptor) = (self.router(name), TlsAcceptor::from(Arc::new(tls)));
+        tokio::spawn(async move { axum::serve(TlsListener { listener, acceptor }, router).await.unwrap() });
+        address
     }
 
     /// Dies with all its subscriptions, and lives again on the same port.
@@ -190,6 +228,30 @@ impl Fake {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("never: {what}");
+    }
+}
+
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            // Who does not trust us, or whom we do not trust, is gone.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }
 
@@ -315,9 +377,15 @@ fn with(mut response: Response, fields: impl IntoIterator<Item = (&'static str, 
     response
 }
 
-async fn answer(State(fake): State<Arc<Fake>>, request: Request<Body>) -> Response {
+async fn answer(State(door): State<Door>, request: Request<Body>) -> Response {
+    let Door { fake, name } = door;
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
+    let elsewhere = fake.elsewhere.lock().get(name).cloned();
+    if let Some(base) = elsewhere.filter(|_| parts.method.as_str() != "POLL") {
+        fake.mailbox.lock().requests.push(format!("{name} sends {} elsewhere", parts.method));
+        return with(reply(307, Body::empty()), [("location", format!("{base}{}", parts.uri))]);
+    }
     if parts.method.as_str() == "POLL" {
         fake.polls.fetch_add(1, Ordering::SeqCst);
     }
@@ -326,7 +394,11 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request<Body>) -> Respon
         tokio::time::sleep(delay).await;
     }
     let mut mailbox = fake.mailbox.lock();
+    let known = mailbox.requests.len();
     let response = mailbox.answer(&parts, &body);
+    if name != "be-1" {
+        mailbox.requests[known..].iter_mut().for_each(|request| *request = format!("{name} {request}"));
+    }
     let boot = mailbox.boot.clone();
     with(response, [(headers::BOOT, boot)])
 }

@@ -8,5 +8,7 @@ mod bad_input;
 mod commands;
 mod fake;
 mod ping;
+mod placement;
 mod sync;
+mod tls;
 mod world;

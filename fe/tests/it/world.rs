@@ -53,11 +53,16 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let fake = Fake::start().await;
+        Self::before(Fake::start().await, change).await
+    }
+
+    pub(crate) async fn before(fake: Arc<Fake>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(&fake);
         change(&mut config);
         let shutdown = CancellationToken::new();
         let front = directpush_fe::run(config, shutdown.clone()).await.unwrap();
+        // As main does; all but the first fail.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { fake, front, shutdown, client }
     }

@@ -237,3 +237,21 @@ fn the_middle_of_three_leaves_and_the_others_stay() {
     assert_eq!(table.step(T, first, &waker), Some(PingStep::End));
     assert_eq!(table.step(T, third, &waker), Some(PingStep::Wait));
 }
+
+#[test]
+fn a_ping_whose_mailbox_moves_subscribes_there() {
+    let mut table = Routing::new(call_back(1));
+    let (woken, waker) = waker();
+    let ping = waiting(&mut table, 1, 10, 27, &waker);
+    assert_eq!(table.handle_moved(ping, 0), None, "it is there");
+    let (before, left) = table.handle_moved(ping, 3).unwrap();
+    assert_eq!((before, left.as_slice()), (0, &[SubscriptionId(27)][..]));
+    assert_eq!((woken.0.load(Ordering::Relaxed), table.backend(ping)), (1, Some(3)));
+    assert!(matches!(table.step(T, ping, &waker), Some(PingStep::Subscribe(_))));
+    table.handle_subscribed(ping, 0, SubscriptionId(5), Already::Nothing, None);
+    assert_eq!(table.step(T, ping, &waker), Some(PingStep::Wait));
+    assert_eq!((table.subscriptions_at(0), table.subscriptions_at(3)), (0, 1));
+    assert_eq!(table.handle_notify(&notify(1, &[27])), Routed::Unknown, "what the old one says is no news");
+    table.handle_logged_off(ping);
+    assert_eq!(table.step(T, ping, &waker), Some(PingStep::End));
+}
