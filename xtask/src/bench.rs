@@ -22,6 +22,7 @@ use driver::Driver;
 use measure::{cpu_secs, pss_bytes};
 use nchan::Nchan;
 pub(crate) use nchan::is_root;
+use nchan_driver::Report as Measured;
 pub(crate) use ours::{Mailboxes, Pair};
 use report::{Report, Subject};
 
@@ -169,19 +170,15 @@ fn our_round(
         driver.ask("rest 64")?;
         sleep(plan.rest);
         let be_before = pss_bytes(&pair.back_end_pids())?;
-        driver.ask("park")?;
+        let again = driver.ask("park")?;
         sleep(plan.quiet);
         let fe_grown = pss_bytes(&pair.front_end_pids())? - fe_before;
         let be_grown = pss_bytes(&pair.back_end_pids())? - be_before;
         report.add(subject, figures.memory, "bytes", figures.memory_aim, fe_grown / count(plan.devices));
         report.add(subject, figures.subscription, "bytes", "≤ 300", be_grown / count(plan.devices * folders));
-        report.add(
-            subject,
-            figures.parked,
-            "per s",
-            figures.parked_aim,
-            count(parked.changes) / parked.took_secs,
-        );
+        let per_sec = |report: &Measured| count(report.changes) / report.took_secs;
+        report.add(subject, figures.first, "per s", "", per_sec(&parked));
+        report.add(subject, figures.parked, "per s", figures.parked_aim, per_sec(&again));
         if folders != 1 {
             continue;
         }
@@ -213,7 +210,7 @@ fn our_round(
         let parked = driver.ask("park")?;
         report.add(
             subject,
-            "devices parked, cold credentials",
+            "Pings established, cold credentials",
             "per s",
             "",
             count(parked.changes) / parked.took_secs,
@@ -227,6 +224,9 @@ struct Figures {
     memory: &'static str,
     memory_aim: &'static str,
     subscription: &'static str,
+    /// The device's first Ping, whose parameters are written into the mailbox, durably.
+    first: &'static str,
+    /// Any later one.
     parked: &'static str,
     parked_aim: &'static str,
 }
@@ -235,14 +235,16 @@ const ONE_FOLDER: Figures = Figures {
     memory: "memory of a parked device, 1 folder",
     memory_aim: "≤ 1536",
     subscription: "memory of a subscription, 1 folder",
-    parked: "devices parked, 1 folder",
+    first: "first Pings established, 1 folder",
+    parked: "Pings established, 1 folder",
     parked_aim: "≥ 3000",
 };
 const FIVE_FOLDERS: Figures = Figures {
     memory: "memory of a parked device, 5 folders",
     memory_aim: "≤ 1792",
     subscription: "memory of a subscription, 5 folders",
-    parked: "devices parked, 5 folders",
+    first: "first Pings established, 5 folders",
+    parked: "Pings established, 5 folders",
     parked_aim: "",
 };
 
