@@ -122,10 +122,6 @@ impl Pair {
         [self.front_end.id()]
     }
 
-    pub(crate) fn back_end_pids(&self) -> [u32; 1] {
-        [self.back_end.id()]
-    }
-
     pub(crate) fn all_pids(&self) -> [u32; 2] {
         [self.front_end.id(), self.back_end.id()]
     }
