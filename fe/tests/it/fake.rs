@@ -45,6 +45,8 @@ pub(crate) fn folder_id(counter: u64) -> FolderId {
 pub(crate) struct Manners {
     pub(crate) subscribe_status: Option<u16>,
     pub(crate) unsubscribe_delay: Duration,
+    /// Takes requests and answers none.
+    pub(crate) stalled: bool,
     pub(crate) notify: bool,
     pub(crate) push: bool,
     pub(crate) sync: bool,
@@ -112,6 +114,7 @@ impl Fake {
             manners: Manners {
                 subscribe_status: None,
                 unsubscribe_delay: Duration::ZERO,
+                stalled: false,
                 notify: true,
                 push: true,
                 sync: true,
@@ -388,6 +391,9 @@ async fn answer(State(door): State<Door>, request: Request<Body>) -> Response {
     }
     if parts.method.as_str() == "POLL" {
         fake.polls.fetch_add(1, Ordering::SeqCst);
+    }
+    if fake.mailbox.lock().manners.stalled {
+        std::future::pending::<()>().await;
     }
     let delay = fake.mailbox.lock().manners.unsubscribe_delay;
     if parts.method.as_str() == "UNSUBSCRIBE" && !delay.is_zero() {

@@ -9,6 +9,7 @@ mod commands;
 mod fake;
 mod ping;
 mod placement;
+mod stalled;
 mod sync;
 mod tls;
 mod world;
