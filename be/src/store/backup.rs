@@ -270,6 +270,8 @@ pub(crate) fn backup(
         }
         RealDisk.sync_dir(&to).map_err(fail("sync", &to))?;
     }
+    let bodies = target.join("bodies");
+    RealDisk.sync_dir(&bodies).map_err(fail("sync", &bodies))?;
     manifest.finish(target)?;
     remove_superfluous(target, &name, watch)?;
     Ok(copied)
@@ -358,6 +360,7 @@ pub fn restore(
         make_dir(disk, &part)?;
         disk.sync_dir(&part).map_err(fail("sync", &part))?;
     }
+    disk.sync_dir(&place.bodies()).map_err(fail("sync", &place.bodies()))?;
     let from = backup.join(&listed.name);
     let through = snapshot::summary(&from)?.through;
     make_dir(disk, &place.snapshots())?;

@@ -178,10 +178,9 @@ impl Store {
 /// `InUse` while a server runs; `Corrupt` when there is nothing whole to make it of.
 pub fn rebuild(dir: &Path, options: &StoreOptions, watch: Watch<'_>) -> Result<(), StoreError> {
     let place = Arc::new(existing(dir)?);
-    // Should the snapshots turn out to be damaged, the old one may be all there is.
-    let old = place.set_index_aside()?;
-    Engine::open_watched(Arc::clone(&place), *options, watch)?.close()?;
-    old.map_or(Ok(()), fs::remove_dir_all).map_err(|error| StoreError::io("remove the old index", error))
+    // Should the snapshots turn out to be damaged, the old one may be all there is: it comes back then.
+    place.retire_index()?;
+    Engine::open_watched(Arc::clone(&place), *options, watch)?.close()
 }
 
 /// The length of all files below a directory.

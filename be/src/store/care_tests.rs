@@ -113,6 +113,97 @@ async fn fsck_finds_nothing_where_nothing_is_and_all_damage_where_it_is() {
     }
 }
 
+/// A store with a snapshot, an older segment in front of it, and `count` commits behind it in segments of
+/// two or three each.
+async fn many_segments(dir: &Path, count: u32) -> Vec<(Key, Value)> {
+    let options = StoreOptions { snapshot_bytes: u64::MAX, segment_bytes: 8000, ..small() };
+    let store = Store::open(dir, &options).await.unwrap();
+    for n in 0..20 + count {
+        store.index.commit(Commit::default().put(format!("n/{n}"), vec![1; 3000])).await.unwrap();
+        if n == 9 || n == 19 {
+            store.snapshot().await.unwrap();
+        }
+    }
+    let content = all(&store).await;
+    store.close().await.unwrap();
+    content
+}
+
+#[tokio::test]
+async fn damage_before_the_newest_snapshot_costs_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let expected = many_segments(&dir, 6).await;
+    assert_eq!(snapshot::list(&dir.join("snapshots")).unwrap().len(), 2);
+    flip(&segments(&dir)[0], 200);
+    // Not even an index that is older.
+    fs::remove_dir_all(dir.join("index")).unwrap();
+    assert_eq!(check(&dir, false).damages, 1);
+    let report = check(&dir, true);
+    assert_eq!(report.losses, 0, "{:?}", report.findings);
+    assert!(!dir.join("journal.corrupt-1").exists());
+    assert!(check(&dir, false).is_clean());
+    assert_eq!(content(&dir).await, expected);
+}
+
+#[tokio::test]
+async fn a_repair_takes_what_is_whole_behind_the_index_and_counts_the_rest() {
+    let scratch = tempfile::tempdir().unwrap();
+    let origin = scratch.path().join("origin");
+    many_segments(&origin, 6).await;
+    let old = scratch.path().join("index");
+    copy(&origin.join("index"), &old);
+    let store = open(&origin).await;
+    for n in 26..32 {
+        store.index.commit(Commit::default().put(format!("n/{n}"), vec![1; 3000])).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    // The index has seen 26 commits of 32; of the journal one before that is damaged, and perhaps one behind.
+    for (lost, has) in [(None, 32), (Some(30), 29)] {
+        let dir = scratch.path().join(has.to_string());
+        copy(&origin, &dir);
+        fs::remove_dir_all(dir.join("index")).unwrap();
+        copy(&old, &dir.join("index"));
+        for position in [Some(22), lost].into_iter().flatten() {
+            damage_record(&dir, position);
+        }
+        let report = check(&dir, true);
+        assert_eq!(report.losses, u64::from(lost.is_some()), "{:?}", report.findings);
+        let entries = content(&dir).await;
+        let expected = (0..has).map(|n| format!("n/{n}").into_bytes());
+        assert_eq!(entries.len(), has, "{:?}", report.repairs);
+        assert!(expected.into_iter().all(|key| entries.iter().any(|(found, _)| *found == key)));
+        assert!(check(&dir, false).is_clean());
+    }
+}
+
+/// Flips a bit in the record at a position.
+fn damage_record(dir: &Path, position: u64) {
+    for path in segments(dir) {
+        let bytes = fs::read(&path).unwrap();
+        let found = bytes
+            .windows(16)
+            .position(|front| front.starts_with(b"DPr1") && front[8..] == position.to_le_bytes());
+        if let Some(at) = found {
+            return flip(&path, at + 100);
+        }
+    }
+    panic!("no record {position}");
+}
+
+/// Between moving the old journal away and moving the new one in.
+#[tokio::test]
+async fn a_repair_that_was_interrupted_goes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let (expected, _) = filled(&dir).await;
+    flip(&segments(&dir).pop().unwrap(), 200);
+    check(&dir, true);
+    fs::rename(dir.join("journal"), dir.join("journal.new")).unwrap();
+    assert_eq!(content(&dir).await, expected);
+}
+
 #[tokio::test]
 async fn what_only_a_backup_has_is_said_so() {
     let scratch = tempfile::tempdir().unwrap();

@@ -170,15 +170,93 @@ async fn a_missing_or_cut_segment_is_damage_unless_it_is_the_last() {
 }
 
 #[tokio::test]
-async fn an_index_ahead_of_the_journal_is_set_aside() {
+async fn a_journal_that_lacks_what_the_index_has_is_refused_and_repaired() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
     run_to(&dir, 5, one_segment()).await;
-    let bytes = fs::read(&segments(&dir)[0]).unwrap();
-    fs::write(&segments(&dir)[0], &bytes[..record_starts(&bytes)[3]]).unwrap();
+    let segment = segments(&dir).remove(0);
+    let bytes = fs::read(&segment).unwrap();
+    let mut bad = bytes.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    for short in [bytes[..record_starts(&bytes)[3]].to_vec(), bad] {
+        let at = scratch.path().join(short.len().to_string());
+        copy(&dir, &at);
+        fs::write(at.join(segment.strip_prefix(&dir).unwrap()), &short).unwrap();
+        let refused = Store::open(&at, &small()).await.err().unwrap();
+        assert!(refused.to_string().contains("fsck --repair"), "{refused}");
+        assert_eq!(fs::read(at.join(segment.strip_prefix(&dir).unwrap())).unwrap(), short, "nothing is cut");
+        fsck(&at, &small(), &NoBodies, true, &mut |_| ()).unwrap();
+        let store = open(&at).await;
+        assert_eq!(all(&store).await, state_after(5).await);
+        store.close().await.unwrap();
+    }
+}
+
+struct NoBodies;
+
+impl References for NoBodies {
+    fn body(&self, _: &[u8], _: &[u8]) -> Option<BodyId> {
+        None
+    }
+
+    fn uses(&self, _: BodyId) -> Range {
+        Range::default()
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_is_gone_is_no_new_store() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    run_to(&dir, 5, one_segment()).await;
+    fs::remove_dir_all(dir.join("snapshots")).unwrap();
+    let segment = segments(&dir).remove(0);
+    let bytes = fs::read(&segment).unwrap();
+    fs::remove_file(&segment).unwrap();
+    // As it was left, behind a power cut, and without an index.
+    for round in 0..3 {
+        match round {
+            1 => fs::write(dir.join("index.boot"), "another boot\n").unwrap(),
+            2 => {
+                fs::rename(dir.join("index"), dir.join("kept")).unwrap();
+                fs::remove_file(dir.join("index.boot")).unwrap();
+            }
+            _ => {}
+        }
+        let refused = Store::open(&dir, &small()).await.err();
+        assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "{round}: {refused:?}");
+        assert_eq!(dir.join("index").exists(), round < 2, "nothing was touched");
+    }
+    fs::rename(dir.join("kept"), dir.join("index")).unwrap();
+    fs::write(&segment, bytes).unwrap();
     let store = open(&dir).await;
-    assert_eq!(all(&store).await, state_after(3).await);
-    assert!(dir.join("index.corrupt-1").is_dir());
+    assert_eq!(all(&store).await, state_after(5).await);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_index_stays_until_another_is_made() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    run_to(&dir, 5, one_segment()).await;
+    let segment = segments(&dir).remove(0);
+    let bytes = fs::read(&segment).unwrap();
+    let mut bad = bytes.clone();
+    bad[record_starts(&bytes)[2] + 40] ^= 1;
+    fs::write(&segment, bad).unwrap();
+    for round in 0..3 {
+        if round == 0 {
+            rebuild(&dir, &small(), &mut |_| ()).unwrap_err();
+        } else {
+            fs::write(dir.join("index.boot"), "another boot\n").unwrap();
+            assert!(Store::open(&dir, &small()).await.is_err());
+        }
+        assert!(dir.join("index/db").exists() && !dir.join("index.old").exists(), "{round}");
+    }
+    fs::write(&segment, bytes).unwrap();
+    let store = open(&dir).await;
+    assert_eq!(all(&store).await, state_after(5).await);
+    assert!(!dir.join("index.old").exists());
     store.close().await.unwrap();
 }
 

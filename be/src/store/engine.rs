@@ -147,8 +147,8 @@ impl Engine {
     ) -> Result<Self, StoreError> {
         // sled needs space to open; the reserve is there for it.
         place.release_reserve();
-        place.remove_stale_indexes()?;
         let (tree, journal) = open_both(&place, &options, false, watch)?;
+        place.remove_stale_indexes()?;
         if let Err(failure) = place.keep_reserve(options.reserve_bytes) {
             warn!(%failure, "no space for the reserve: the store refuses commits until there is");
         }
@@ -311,41 +311,80 @@ fn open_both(
     damaged: bool,
     watch: Watch<'_>,
 ) -> Result<(Tree, Journal), StoreError> {
+    // Without a journal nothing can be made of what is there, and nothing of it may go.
+    if journal::segments(&place.journal())?.is_empty() {
+        return Err(StoreError::Corrupt { path: place.journal(), offset: 0, what: journal::GONE });
+    }
+    let mut damage = damaged.then(|| "a read found it damaged".to_owned());
     if damaged {
-        set_aside(place, "a read found it damaged")?;
+        place.retire_index()?;
     } else if place.machine_went_down()? {
         warn!(dir = %place.dir.display(), "the machine went down with the store open; rebuilding the index");
-        place.remove_index()?;
+        place.retire_index()?;
     }
-    place.mark_open()?;
-    match try_open(place, options, watch) {
-        Err(Failure::Tree(failure)) if is_damage(&failure) => {
-            set_aside(place, &failure.to_string())?;
+    match open_or_make(place, options, &mut damage, watch) {
+        Ok(opened) => {
+            if let Some(aside) = place.end_retirement(damage.is_some())? {
+                let why = damage.unwrap_or_default();
+                error!(why, aside = %aside.display(), "the index was damaged; it was made anew");
+            }
+            Ok(opened)
         }
-        Err(Failure::Ahead) => set_aside(place, "it is ahead of the journal, which has lost its end")?,
-        opened => return opened.map_err(Failure::into_error),
-    }
-    match try_open(place, options, watch).map_err(Failure::into_error) {
-        Err(StoreError::Full) => {
-            warn!("no space to rebuild the index; removing the damaged ones");
-            place.remove_indexes()?;
-            try_open(place, options, watch).map_err(Failure::into_error)
+        Err(failure) => {
+            if let Err(failure) = place.put_index_back() {
+                warn!(%failure, "the old index stays in index.old");
+            }
+            Err(failure)
         }
-        opened => opened,
     }
 }
 
-fn set_aside(place: &Place, why: &str) -> Result<(), StoreError> {
-    if let Some(aside) = place.set_index_aside()? {
-        error!(why, aside = %aside.display(), "the index cannot be used; rebuilding it from the journal");
+/// Opens what is there; where the index turns out to be damaged, says so and makes it anew.
+fn open_or_make(
+    place: &Place,
+    options: &StoreOptions,
+    damage: &mut Option<String>,
+    watch: Watch<'_>,
+) -> Result<(Tree, Journal), StoreError> {
+    place.mark_open()?;
+    let failed = match try_open(place, options, watch) {
+        Err(Failure::Tree(failure)) if is_damage(&failure) => {
+            error!(%failure, "the index cannot be used; making it anew");
+            *damage = Some(failure.to_string());
+            place.retire_index()?;
+            match try_open(place, options, watch).map_err(Failure::into_error) {
+                Err(failed) => failed,
+                opened => return opened,
+            }
+        }
+        Err(failed) => failed.into_error(),
+        Ok(opened) => return Ok(opened),
+    };
+    if matches!(failed, StoreError::Full) && can_be_made(place)? {
+        warn!("no space to make the index anew; removing the old ones");
+        place.remove_indexes()?;
+        return try_open(place, options, watch).map_err(Failure::into_error);
     }
-    Ok(())
+    Err(failed)
+}
+
+/// Whether the newest snapshot and the journal behind it are whole: reads all of both.
+fn can_be_made(place: &Place) -> Result<bool, StoreError> {
+    let newest = snapshot::list(&place.snapshots())?.pop();
+    if let Some((_, path)) = &newest
+        && SnapshotReader::open(path).and_then(|reader| reader.verify(|_| Ok(()))).is_err()
+    {
+        return Ok(false);
+    }
+    let after = newest.map_or(0, |(through, _)| through);
+    let found = journal::check(&place.journal(), after, |_| ())?;
+    Ok(found.damage.is_none() && found.first <= after.saturating_add(1) && found.last >= after)
 }
 
 enum Failure {
     Tree(sled::Error),
-    /// The tree holds more than the journal.
-    Ahead,
+    /// The tree holds more than the journal: that has lost its end.
+    Ahead(PathBuf),
     Store(StoreError),
 }
 
@@ -353,7 +392,7 @@ impl Failure {
     fn into_error(self) -> StoreError {
         match self {
             Self::Tree(failure) => not_opened("open the index", failure),
-            Self::Ahead => failed("open the index", "it is ahead of the journal"),
+            Self::Ahead(path) => StoreError::Corrupt { path, offset: 0, what: journal::ENDS_EARLY },
             Self::Store(error) => error,
         }
     }
@@ -389,7 +428,7 @@ fn try_open(place: &Place, options: &StoreOptions, watch: Watch<'_>) -> Result<(
         Path::new(&place.journal()),
         Arc::clone(&place.disk),
         options.segment_bytes,
-        made,
+        (made, newest),
         |position, writes| {
             done += 1;
             if done % 1000 == 0 {
@@ -408,7 +447,7 @@ fn try_open(place: &Place, options: &StoreOptions, watch: Watch<'_>) -> Result<(
         return Err(StoreError::Corrupt { path: place.journal(), offset: 0, what }.into());
     }
     if journal.position() < made {
-        return Err(Failure::Ahead);
+        return Err(Failure::Ahead(place.journal()));
     }
     if journal.position() > made {
         tree.flush()?;
@@ -428,6 +467,7 @@ fn load(
     watch: Watch<'_>,
 ) -> Result<(Tree, u64), Failure> {
     drop(tree);
+    place.retire_index()?;
     let mut damage = None;
     for (through, path) in snapshots.iter().rev() {
         if first > through.saturating_add(1) {
@@ -441,14 +481,14 @@ fn load(
             Ok(())
         };
         match fill(&tree, path, *through, &mut each) {
-            Err(Failure::Store(corrupt @ StoreError::Corrupt { .. })) => {
+            Err(Failure::Store(corrupt)) if corrupt.is_damage() => {
                 error!(error = %corrupt, "a snapshot is damaged; trying the one before it");
                 damage.get_or_insert(corrupt);
             }
             filled => return filled.map(|()| (tree, *through)),
         }
     }
-    if first == 1 || snapshots.is_empty() && first == u64::MAX {
+    if first == 1 {
         place.remove_index()?;
         return Ok((Tree::open(&place.index(), options.cache_bytes)?, 0));
     }

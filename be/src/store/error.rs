@@ -83,6 +83,20 @@ impl StoreError {
         }
         Self::Io { doing: doing.into(), source: Arc::new(source) }
     }
+
+    /// Whether what was read is damaged, or the disk cannot read it at all.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Io { source, .. } => is_unreadable(source),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the disk answered that it cannot (EIO).
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(5)
 }
 
 /// Whether the disk, or the quota of who runs us, is used up.

@@ -56,9 +56,8 @@ impl FileBodies {
         for path in &missing {
             disk.create_dir(path).map_err(fail)?;
         }
-        if !missing.is_empty() {
-            disk.sync_dir(&dir).map_err(fail)?;
-        }
+        // Even if none is missing: whoever made them may have been killed before this.
+        disk.sync_dir(&dir).map_err(fail)?;
         let tmp = dir.join("tmp");
         make_dir(disk, &tmp)?;
         for entry in fs::read_dir(&tmp).map_err(fail)? {

@@ -116,7 +116,15 @@ pub fn fsck(
     watch: Watch<'_>,
 ) -> Result<Report, StoreError> {
     let place = Arc::new(existing(dir)?);
-    let mut check = Checker { place, options, references, report: Report::default(), watch };
+    let mut check = Checker {
+        place,
+        options,
+        references,
+        report: Report::default(),
+        watch,
+        newest: None,
+        damaged_before: false,
+    };
     let truth = check.truth()?;
     let index = check.index(truth.as_ref())?;
     if repair {
@@ -154,6 +162,10 @@ struct Checker<'a> {
     references: &'a dyn References,
     report: Report,
     watch: Watch<'a>,
+    /// The newest snapshot that can be read, with its position.
+    newest: Option<(u64, PathBuf)>,
+    /// The journal is damaged, but only before the newest snapshot.
+    damaged_before: bool,
 }
 
 impl Checker<'_> {
@@ -172,18 +184,30 @@ impl Checker<'_> {
             });
             match verified {
                 Ok(_) => good.push((through, path)),
-                Err(damage @ StoreError::Corrupt { .. }) => {
+                Err(damage) if damage.is_damage() => {
                     self.report.find(Severity::Damage, damage.to_string());
                 }
                 Err(error) => return Err(error),
             }
         }
+        self.newest = good.last().cloned();
         let watch = &mut *self.watch;
-        let Check { first, last, torn, damage, records } = journal::check(&self.place.journal(), |done| {
+        let mut found = journal::check(&self.place.journal(), 0, |done| {
             if done % 1000 == 0 {
                 watch(Progress { phase: "journal", done, total: 0 });
             }
         })?;
+        if let (Some(damage), Some((through, _))) = (&found.damage, &self.newest) {
+            let behind = journal::check(&self.place.journal(), *through, |_| ())?;
+            if behind.damage.is_none() && behind.first <= through.saturating_add(1) && behind.last >= *through
+            {
+                let what = format!("{damage}; a newer snapshot has what was there");
+                self.report.find(Severity::Damage, what);
+                self.damaged_before = true;
+                found = Check { records: found.records.max(behind.records), ..behind };
+            }
+        }
+        let Check { first, last, torn, damage, records } = found;
         self.report.records = records;
         if let Some(bytes) = torn {
             self.report
@@ -351,6 +375,10 @@ impl Checker<'_> {
         let ahead = index.as_ref().is_some_and(|(_, made)| truth.is_some_and(|truth| *made > truth.through));
         match (truth.filter(|_| !ahead), index) {
             (Some(truth), index) => {
+                if let Some((through, _)) = truth.base.as_ref().filter(|_| self.damaged_before) {
+                    journal::trim(&self.place.journal(), &*self.place.disk, *through)?;
+                    self.report.repairs.push("removed the damaged journal before the snapshot".to_owned());
+                }
                 if index.is_none() && self.place.index().exists() {
                     self.place.set_index_aside()?;
                     self.report.repairs.push("set the index aside: the next start makes it anew".to_owned());
@@ -370,32 +398,51 @@ impl Checker<'_> {
                 }
                 Ok(())
             }
-            (None, Some((tree, made))) => {
-                let dir = self.place.snapshots();
-                super::disk::make_dir(&*self.place.disk, &dir)?;
-                // Older names first, lest one of them stands where the new snapshot will.
-                self.set_damaged_snapshots_aside(0)?;
-                let path = snapshot::path_of(&dir, *made);
-                let mut writer = SnapshotWriter::create(Arc::clone(&self.place.disk), &path, *made)?;
-                let mut pages = Pages::new(tree);
-                while let Some((key, value)) = pages.next()? {
-                    writer.add(&key, Some(&value))?;
-                }
-                writer.finish()?;
-                let aside = self.place.set_journal_aside()?;
-                journal::create_behind(&self.place.journal(), &*self.place.disk, *made)?;
-                let what = "made a snapshot out of the index; what it lacks, if anything, is in";
-                let aside =
-                    aside.map_or_else(|| "no journal".to_owned(), |aside| aside.display().to_string());
-                self.report.repairs.push(format!("{what} {aside}"));
-                Ok(())
-            }
+            (None, Some((tree, made))) => self.go_on_from(tree, *made),
             (None, None) => {
                 let what = "neither the journal nor the index is whole: only `directpush-be restore` helps";
                 self.report.find(Severity::Loss, what);
                 Ok(())
             }
         }
+    }
+
+    /// Makes a snapshot out of the index and what the journal still has behind it, and begins a new journal.
+    fn go_on_from(&mut self, tree: &Tree, made: u64) -> Result<(), StoreError> {
+        let fail = |failure| StoreError::io("write the index", std::io::Error::other::<sled::Error>(failure));
+        let (index_has, highest) = journal::salvage(&self.place.journal(), made, |position, writes| {
+            tree.stage(position, &writes).and_then(|batch| tree.apply(batch)).map_err(fail)
+        })?;
+        if index_has > made {
+            let what = format!("took {} commits behind the index from the journal", index_has - made);
+            self.report.repairs.push(what);
+        }
+        let dir = self.place.snapshots();
+        super::disk::make_dir(&*self.place.disk, &dir)?;
+        // Older names first, lest one of them stands where the new snapshot will.
+        self.set_damaged_snapshots_aside(0)?;
+        // One that knows more is the better one to go on from.
+        let newer = self.newest.as_ref().map(|(through, _)| *through).filter(|through| *through > index_has);
+        let has = newer.unwrap_or(index_has);
+        let from =
+            if newer.is_some() { "kept the newest snapshot" } else { "made a snapshot out of the index" };
+        if newer.is_none() {
+            let path = snapshot::path_of(&dir, has);
+            let mut writer = SnapshotWriter::create(Arc::clone(&self.place.disk), &path, has)?;
+            let mut pages = Pages::new(tree);
+            while let Some((key, value)) = pages.next()? {
+                writer.add(&key, Some(&value))?;
+            }
+            writer.finish()?;
+        }
+        let aside = self.place.replace_journal(has)?;
+        let aside = aside.map_or_else(|| "no journal".to_owned(), |aside| aside.display().to_string());
+        if highest > has {
+            let what = format!("commits {} to {highest} are lost, but for what is whole in {aside}", has + 1);
+            self.report.find(Severity::Loss, what);
+        }
+        self.report.repairs.push(format!("{from}; what it lacks, if anything, is in {aside}"));
+        Ok(())
     }
 
     /// Renames the snapshots that cannot be read, but the one at `keep`.

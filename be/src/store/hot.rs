@@ -161,9 +161,11 @@ impl Hot {
 
     /// Forgets everything: the tree is another now.
     pub(crate) fn clear(&self) {
+        self.version.fetch_add(1, SeqCst);
         for shard in &self.shards {
             *shard.lock() = Shard::default();
         }
+        self.version.fetch_add(1, SeqCst);
     }
 }
 
@@ -205,6 +207,16 @@ mod tests {
         }
         hot.clear();
         assert!((0..2000).all(|n| hot.read(&[key(n)]).is_none()));
+    }
+
+    /// A batch that has one key of before and one of after must show that something came between.
+    #[test]
+    fn what_is_forgotten_counts_as_a_change() {
+        let hot = Hot::new(64 * 1024);
+        let before = hot.version.load(SeqCst);
+        hot.clear();
+        let after = hot.version.load(SeqCst);
+        assert!(after > before && after % 2 == 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::{
     fs::{self, File},
     io::{BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,12 +22,18 @@ use super::{
     disk::{Disk, DiskFile, make_dir, write_whole},
     record::{
         FRAME_HEADER_BYTES, HEADER_BYTES, Header, Next, SEGMENT, Writes, decode_writes, encode_record,
-        holds_record, read_record,
+        holds_record, next_record, read_record,
     },
 };
 
 /// Where a new segment begins, in bytes of the old one.
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What is said of a journal without segments.
+pub(crate) const GONE: &str = "the journal is gone";
+/// What is said of one that lacks what others have seen of it.
+pub(crate) const ENDS_EARLY: &str = "commits that were made are missing from the end of the journal; \
+    `directpush-be fsck --repair` takes them from the index, if that is whole";
 
 /// The journal, open for appending. Owned by the committer.
 pub(crate) struct Journal {
@@ -56,42 +63,29 @@ pub(crate) enum Unwritten {
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, makes it if there is none, and hands every record after position
-    /// `after` to `replay`, oldest first. A torn tail is cut off.
+    /// Opens the journal in `dir` and hands every record after position `after` to `replay`, oldest first.
+    /// A torn tail is cut off, unless something is known to hold its record: `known` is the highest
+    /// position that a snapshot or the index has seen.
+    ///
+    /// A process that was killed may have left names and a last record that only the memory of the
+    /// machine holds. They are made durable before this answers: who sees a record may act on it.
     ///
     /// Reads only the segments that hold those records, and the last one.
     ///
     /// # Errors
-    /// `Corrupt` for anything bad before the tail.
+    /// `Corrupt` when there is no segment, and for anything bad before the tail.
     pub(crate) fn open(
         dir: &Path,
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
-        after: u64,
+        (after, known): (u64, u64),
         mut replay: impl FnMut(u64, Writes) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
-        make_dir(&*disk, dir)?;
         let segments = list_segments(dir, Some(&*disk))?;
         if segments.is_empty() {
-            if after > 0 {
-                return Err(corrupt(dir, 0, "the journal is gone"));
-            }
-            let (header, path, file) = new_segment(dir, &*disk, 1)?;
-            let length = HEADER_BYTES as u64;
-            let dir = dir.to_owned();
-            return Ok(Self {
-                dir,
-                disk,
-                segment_bytes,
-                header,
-                path,
-                file,
-                length,
-                position: 0,
-                broken: false,
-                beginning: false,
-            });
+            return Err(corrupt(dir, 0, GONE));
         }
+        disk.sync_dir(dir).map_err(|error| failed("sync", dir, error))?;
         let begin = segments.iter().rposition(|(first, _)| *first <= after.saturating_add(1)).unwrap_or(0);
         let mut expected = segments[begin].0;
         if expected > after.saturating_add(1) {
@@ -104,6 +98,7 @@ impl Journal {
                 return Err(corrupt(path, 0, "a segment is missing before it"));
             }
             let mut segment = SegmentReader::open(path, *first)?;
+            let mut record_at = segment.offset;
             loop {
                 let offset = segment.offset;
                 match segment.next()? {
@@ -113,6 +108,7 @@ impl Journal {
                             return Err(corrupt(path, offset, "a record is out of order"));
                         }
                         expected += 1;
+                        record_at = offset;
                         if position > after {
                             let writes = decode_writes(&payload)
                                 .ok_or_else(|| corrupt(path, offset, "a record is malformed"))?;
@@ -122,6 +118,9 @@ impl Journal {
                     Next::Bad if at + 1 < segments.len() => {
                         return Err(corrupt(path, offset, "a bad record before the last segment"));
                     }
+                    Next::Bad if expected <= known.max(after) => {
+                        return Err(corrupt(path, offset, ENDS_EARLY));
+                    }
                     Next::Bad => {
                         segment.check_tail(offset, expected)?;
                         cut(&*disk, path, offset)?;
@@ -130,11 +129,12 @@ impl Journal {
                     }
                 }
             }
-            last = Some((segment.header, path.clone(), segment.offset));
+            last = Some((segment.header, path.clone(), segment.offset, record_at));
         }
         // The loop ran at least once: `begin` is an index of `segments`.
-        let Some((header, path, length)) = last else { return Err(StoreError::Stopped) };
+        let Some((header, path, length, record_at)) = last else { return Err(StoreError::Stopped) };
         let file = disk.open(&path).map_err(|error| failed("open", &path, error))?;
+        settle(&path, &*file, record_at..length).map_err(|error| failed("sync", &path, error))?;
         let dir = dir.to_owned();
         let position = expected - 1;
         Ok(Self {
@@ -256,10 +256,17 @@ fn list_segments(dir: &Path, disk: Option<&dyn Disk>) -> Result<Vec<(u64, PathBu
     Ok(segments)
 }
 
-/// Makes the journal of a restored store: empty, behind position `through`.
+/// Makes the journal of a new or restored store: empty, behind position `through`.
 pub(crate) fn create_behind(dir: &Path, disk: &dyn Disk, through: u64) -> Result<(), StoreError> {
     make_dir(disk, dir)?;
     new_segment(dir, disk, through + 1).map(|_| ())
+}
+
+/// Whether a journal has never held a record.
+pub(crate) fn is_new(dir: &Path) -> Result<bool, StoreError> {
+    let segments = segments(dir)?;
+    let is_empty = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == HEADER_BYTES as u64);
+    Ok(segments.iter().all(|(first, path)| *first == 1 && is_empty(path)))
 }
 
 /// Removes the segments that hold nothing after position `through`, oldest first. Each is gone for
@@ -336,13 +343,16 @@ pub(crate) struct Check {
     pub(crate) damage: Option<StoreError>,
 }
 
-/// Reads all of the journal, as it lies. Tells `each` how many records were read.
-pub(crate) fn check(dir: &Path, mut each: impl FnMut(u64)) -> Result<Check, StoreError> {
-    let segments = segments(dir)?;
+/// Reads the journal as it lies, from the segment that holds the record after position `after`; all of it
+/// where none does. Tells `each` how many records were read.
+pub(crate) fn check(dir: &Path, after: u64, mut each: impl FnMut(u64)) -> Result<Check, StoreError> {
+    let mut segments = segments(dir)?;
+    let begin = segments.iter().rposition(|(first, _)| *first <= after.saturating_add(1)).unwrap_or(0);
+    segments.drain(..begin);
     let first = segments.first().map_or(1, |(first, _)| *first);
-    let mut check = Check { first, last: first - 1, records: 0, torn: None, damage: None };
+    let mut check = Check { first, last: first.saturating_sub(1), records: 0, torn: None, damage: None };
     if segments.is_empty() {
-        check.damage = Some(corrupt(dir, 0, "the journal is gone"));
+        check.damage = Some(corrupt(dir, 0, GONE));
     }
     for (at, (first, path)) in segments.iter().enumerate() {
         let mut segment = match SegmentReader::open(path, *first) {
@@ -381,6 +391,36 @@ pub(crate) fn check(dir: &Path, mut each: impl FnMut(u64)) -> Result<Check, Stor
     Ok(check)
 }
 
+/// Hands every whole record after position `after` to `each`, oldest first, up to the first that is missing.
+/// Answers its position, and the highest that anything in the journal shows to have been made: between
+/// the two lies what is lost. Holds one segment in memory.
+pub(crate) fn salvage(
+    dir: &Path,
+    after: u64,
+    mut each: impl FnMut(u64, Writes) -> Result<(), StoreError>,
+) -> Result<(u64, u64), StoreError> {
+    let (mut last, mut highest) = (after, after);
+    for (first, path) in segments(dir)? {
+        highest = highest.max(first.saturating_sub(1));
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let header =
+            Header::read(SEGMENT, &mut bytes.as_slice()).map_err(|error| failed("read", &path, error))?;
+        let Some(header) = header else { continue };
+        let mut rest = &bytes[HEADER_BYTES..];
+        while let Some((position, payload, behind)) = next_record(header.salt, rest, first) {
+            rest = behind;
+            highest = highest.max(position);
+            if position == last + 1
+                && let Some(writes) = decode_writes(&payload)
+            {
+                each(position, writes)?;
+                last = position;
+            }
+        }
+    }
+    Ok((last, highest))
+}
+
 type Segment = (Header, PathBuf, Box<dyn DiskFile>);
 
 /// Makes a segment whose first record will be `first`. It is there with a good header or not at all.
@@ -390,6 +430,17 @@ fn new_segment(dir: &Path, disk: &dyn Disk, first: u64) -> Result<Segment, Store
     write_whole(disk, &path.with_extension("new"), &path, &header.encode(SEGMENT))?;
     let file = disk.open(&path).map_err(|error| failed("open", &path, error))?;
     Ok((header, path, file))
+}
+
+/// Makes the last record durable, which its writer may not have lived to do. It is written again: after a
+/// sync that failed, the system takes what it holds of the file for written.
+fn settle(path: &Path, file: &dyn DiskFile, record: std::ops::Range<u64>) -> std::io::Result<()> {
+    let mut bytes = vec![0; usize::try_from(record.end - record.start).unwrap_or(usize::MAX)];
+    File::open(path)?.read_exact_at(&mut bytes, record.start)?;
+    if !bytes.is_empty() {
+        file.write_all_at(&bytes, record.start)?;
+    }
+    file.sync_data()
 }
 
 /// Cuts a torn tail off.

@@ -1,14 +1,14 @@
 //! The directory of a store: what lies where, whose it is, and whether its index can be trusted.
 //!
 //! ```text
-//! format      "directpush store 2", written first
+//! format      "directpush store 2", written once there is a journal
 //! lock        locked while a process has the store open
 //! restoring   there while a backup is being brought back
 //! reserve     space kept back, so that what the journal took can always be applied
 //! journal/    the truth of the index, together with
 //! snapshots/  what the index held at some positions of the journal; before the oldest it is trimmed
 //! index/      sled, made from these; after it was compacted, index-<n>/, which index.current then names;
-//!             index.corrupt-<n>/ are damaged ones, set aside
+//!             index.corrupt-<n>/ are damaged ones, set aside; index.old/ is there while another is made
 //! index.boot  there while the index is open: the boot of the machine in which it was opened
 //! bodies/     see `files`
 //! ```
@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use super::{
     StoreError,
     disk::{Disk, make_dir, write_whole},
+    journal, snapshot,
 };
 
 /// The format that this program writes, and the newest that it reads. 1 had no snapshots.
@@ -55,8 +56,11 @@ impl Place {
     pub(crate) fn enter(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         make_dir(&*disk, dir)?;
         let lock = lock(dir)?;
+        // A process that was killed may have left names that are not durable yet.
+        disk.sync_dir(dir).map_err(|error| StoreError::io(format!("sync {}", dir.display()), error))?;
         let index_name = Mutex::new(index_name(dir)?);
         let place = Self { dir: dir.to_owned(), disk, index_name, _lock: lock };
+        place.end_replacement()?;
         place.check_format()?;
         Ok(place)
     }
@@ -99,9 +103,11 @@ impl Place {
             return Err(StoreError::Corrupt { path: marker, offset: 0, what });
         }
         let Some(text) = read_text(&path)? else {
-            if self.journal().exists() || self.snapshots().exists() {
+            if !journal::is_new(&self.journal())? || self.snapshots().exists() {
                 return Err(StoreError::Corrupt { path, offset: 0, what: "it is missing from a store" });
             }
+            // In this order a store always has a journal, and one without has lost it.
+            journal::create_behind(&self.journal(), &*self.disk, 0)?;
             return self.write_format();
         };
         match text.trim_end().strip_prefix(FORMAT_WORDS).and_then(|number| number.parse().ok()) {
@@ -148,10 +154,54 @@ impl Place {
 
     /// From now on, and after a crash, that one is the index.
     pub(crate) fn adopt_index(&self, name: String) -> Result<(), StoreError> {
-        let scratch = self.scratch("index.current.new");
-        write_whole(&*self.disk, &scratch, &self.dir.join("index.current"), name.as_bytes())?;
+        self.name_index(&name)?;
         *self.index_name.lock() = name;
         Ok(())
+    }
+
+    fn name_index(&self, name: &str) -> Result<(), StoreError> {
+        let scratch = self.scratch("index.current.new");
+        write_whole(&*self.disk, &scratch, &self.dir.join("index.current"), name.as_bytes())
+    }
+
+    fn old_index(&self) -> PathBuf {
+        self.dir.join("index.old")
+    }
+
+    /// Moves the index out of the way while another is made. One that is there already stays: what
+    /// an interrupted start has made in its place is worth less.
+    pub(crate) fn retire_index(&self) -> Result<(), StoreError> {
+        let (index, old) = (self.index(), self.old_index());
+        if old.exists() || !index.exists() {
+            return remove_dir(&index);
+        }
+        self.move_dir(&index, &old)
+    }
+
+    /// The other one is whole: removes the retired one, or keeps it for someone to look at, while there
+    /// are not too many of those: they must not fill the disk. Answers where it is kept.
+    pub(crate) fn end_retirement(&self, keep: bool) -> Result<Option<PathBuf>, StoreError> {
+        let old = self.old_index();
+        let Some(aside) = self.aside().find(|path| keep && old.exists() && !path.exists()) else {
+            return remove_dir(&old).map(|()| None);
+        };
+        self.move_dir(&old, &aside).map(|()| Some(aside))
+    }
+
+    /// No other one could be made: puts the retired one back, not to be used before all else fails.
+    pub(crate) fn put_index_back(&self) -> Result<(), StoreError> {
+        let old = self.old_index();
+        if !old.exists() {
+            return Ok(());
+        }
+        self.mark_suspect()?;
+        remove_dir(&self.index())?;
+        self.move_dir(&old, &self.index())
+    }
+
+    fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        let moved = self.disk.rename(from, to).and_then(|()| self.disk.sync_dir(&self.dir));
+        moved.map_err(|error| StoreError::io(format!("move {}", from.display()), error))
     }
 
     /// Removes indexes that are none, or not yet.
@@ -213,6 +263,11 @@ impl Place {
             }
             self.disk.sync_dir(&self.dir)
         };
+        // Should adopting another have failed halfway: that one is not synced.
+        let name = self.index_name.lock().clone();
+        if index_name(&self.dir)? != name {
+            self.name_index(&name)?;
+        }
         close().map_err(|error| StoreError::io("sync the index", error))
     }
 
@@ -227,25 +282,43 @@ impl Place {
             self.remove_index()?;
             return Ok(None);
         };
-        self.disk
-            .rename(&index, &aside)
-            .and_then(|()| self.disk.sync_dir(&self.dir))
-            .map_err(|error| StoreError::io(format!("set aside {}", index.display()), error))?;
+        self.move_dir(&index, &aside)?;
         Ok(Some(aside))
     }
 
-    /// Moves the journal out of the way, and answers where to, if there was one.
-    pub(crate) fn set_journal_aside(&self) -> Result<Option<PathBuf>, StoreError> {
-        if !self.journal().exists() {
-            return Ok(None);
+    /// Puts an empty journal behind position `through` in the place of the one that is there, and answers
+    /// where that is kept, if there was one. Needs a snapshot of that position, which the next to enter
+    /// looks for, should this be interrupted.
+    pub(crate) fn replace_journal(&self, through: u64) -> Result<Option<PathBuf>, StoreError> {
+        let new = self.new_journal();
+        remove_dir(&new)?;
+        journal::create_behind(&new, &*self.disk, through)?;
+        let mut aside = None;
+        if self.journal().exists() {
+            let mut free = (1..).map(|n: u32| self.dir.join(format!("journal.corrupt-{n}")));
+            let to = free.find(|path| !path.exists()).unwrap_or_default();
+            self.move_dir(&self.journal(), &to)?;
+            aside = Some(to);
         }
-        let mut free = (1..).map(|n: u32| self.dir.join(format!("journal.corrupt-{n}")));
-        let aside = free.find(|path| !path.exists()).unwrap_or_default();
-        self.disk
-            .rename(&self.journal(), &aside)
-            .and_then(|()| self.disk.sync_dir(&self.dir))
-            .map_err(|error| StoreError::io("set the journal aside", error))?;
-        Ok(Some(aside))
+        self.move_dir(&new, &self.journal())?;
+        Ok(aside)
+    }
+
+    fn new_journal(&self) -> PathBuf {
+        self.dir.join("journal.new")
+    }
+
+    /// Ends a `replace_journal` that was interrupted when the old one was out of the way.
+    fn end_replacement(&self) -> Result<(), StoreError> {
+        let new = self.new_journal();
+        if self.journal().exists() || !new.exists() {
+            return Ok(());
+        }
+        let Some((first, _)) = journal::segments(&new)?.pop() else { return Ok(()) };
+        if snapshot::path_of(&self.snapshots(), first.saturating_sub(1)).exists() {
+            self.move_dir(&new, &self.journal())?;
+        }
+        Ok(())
     }
 
     /// Where damaged indexes are kept.
@@ -253,14 +326,15 @@ impl Place {
         (1..=KEPT_ASIDE).map(|n| self.dir.join(format!("index.corrupt-{n}")))
     }
 
-    /// Removes an index that is not damaged as far as one knows, but may lack something.
+    /// Removes an index that was made by half.
     pub(crate) fn remove_index(&self) -> Result<(), StoreError> {
         remove_dir(&self.index())
     }
 
-    /// Removes the index and all that were set aside, for their space.
+    /// Removes the index and all that were set aside, for their space: only when it is sure that another
+    /// can be made.
     pub(crate) fn remove_indexes(&self) -> Result<(), StoreError> {
-        self.aside().try_for_each(|path| remove_dir(&path))?;
+        self.aside().chain([self.old_index()]).try_for_each(|path| remove_dir(&path))?;
         self.remove_index()
     }
 

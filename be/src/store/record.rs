@@ -170,10 +170,16 @@ pub(crate) fn read_frame(word: [u8; 4], salt: Salt, input: &mut impl Read) -> io
 
 /// Whether a whole record of `position` or later begins anywhere in these bytes.
 pub(crate) fn holds_record(salt: Salt, bytes: &[u8], position: u64) -> bool {
+    next_record(salt, bytes, position).is_some()
+}
+
+/// The first whole record in `bytes` at position `position` or after it, and what is behind it.
+pub(crate) fn next_record(salt: Salt, bytes: &[u8], position: u64) -> Option<(u64, Vec<u8>, &[u8])> {
     let starts = bytes.windows(RECORD.len()).enumerate().filter(|(_, window)| *window == RECORD);
-    starts.map(|(at, _)| &bytes[at..]).any(
-        |mut rest| matches!(read_record(salt, &mut rest), Ok(Next::Record(found, _)) if found >= position),
-    )
+    starts.map(|(at, _)| &bytes[at..]).find_map(|mut rest| match read_record(salt, &mut rest) {
+        Ok(Next::Record(found, payload)) if found >= position => Some((found, payload, rest)),
+        _ => None,
+    })
 }
 
 /// The writes of a payload whose check holds; none if they are malformed all the same.

@@ -212,12 +212,12 @@ fn is_locked(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("WouldBlock")
 }
 
-/// Whether the fault lies in sled's files, and a rebuilt index would be free of it; otherwise it is
-/// the disk, its space, or a permission.
+/// Whether the fault lies in sled's files, or in the disk below them, and a rebuilt index would be free of
+/// it; otherwise it is the disk's space, or a permission.
 pub(crate) fn is_damage(error: &sled::Error) -> bool {
     match error {
         sled::Error::Io(error) => {
-            error.raw_os_error().is_none()
+            (error.raw_os_error().is_none() || super::error::is_unreadable(error))
                 && !is_locked(error)
                 && !super::error::is_full(error)
                 && error.kind() != std::io::ErrorKind::PermissionDenied

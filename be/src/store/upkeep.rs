@@ -212,7 +212,10 @@ impl Keeper {
             let base = bases.pop();
             let made = match &base {
                 Some((at, path)) if *at == through => {
-                    SnapshotReader::open(path)?.verify(|bytes| self.pace.spend(bytes))
+                    // Whoever made it may have been killed before its name was durable.
+                    settle(&self.place, path)?;
+                    SnapshotReader::open(path)
+                        .and_then(|reader| reader.verify(|bytes| self.pace.spend(bytes)))
                 }
                 base => write(&self.place, &self.options, base.as_ref(), through, &mut |bytes| {
                     self.pace.spend(bytes)
@@ -266,9 +269,19 @@ pub(crate) fn write(
     }
 }
 
+/// Makes a snapshot last, and its name.
+fn settle(place: &Place, path: &Path) -> Result<(), StoreError> {
+    let synced = place.disk.open(path).and_then(|file| file.sync_data());
+    let synced = synced.and_then(|()| place.disk.sync_dir(&place.snapshots()));
+    synced.map_err(|error| StoreError::io(format!("sync {}", path.display()), error))
+}
+
 /// Removes what the newest snapshot makes superfluous; keeps the one before it while that is cheap.
 fn trim(place: &Place, options: &StoreOptions, live_bytes: u64) -> Result<(), StoreError> {
     let (dir, journal) = (place.snapshots(), place.journal());
+    // Nothing goes that a name not yet durable is to replace.
+    let synced = place.disk.sync_dir(&dir);
+    synced.map_err(|error| StoreError::io(format!("sync {}", dir.display()), error))?;
     let mut snapshots = snapshot::list(&dir)?;
     let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let budget = options.spare_bytes.max(live_bytes * 2);
