@@ -18,7 +18,9 @@ use crate::config::{Config, Engine};
 use crate::error::{Error, WithCauses};
 use crate::mailbox::record::{Head, Record as _};
 use crate::mailbox::{keys, random_number};
-use crate::store::{self, BodyId, Copied, Progress, Range, References, Report, Store, StoreOptions, Value};
+use crate::store::{
+    self, BodyId, Copied, Progress, Range, References, Report, Store, StoreError, StoreOptions, Value,
+};
 
 /// How often bodies without a use are looked for, and how long one must have been without. Only a crash
 /// leaves any: between a body and the commit that names it, or before a removal was carried out.
@@ -92,19 +94,29 @@ pub async fn restore(config: &Config, source: PathBuf, mut watch: Bar) -> Result
 }
 
 /// Makes every mailbox that comes back another generation of itself: devices and clients hold tokens of
-/// changes that the backup does not know, and the numbers in them must never mean something else.
-fn renewed(key: &[u8], value: Value) -> Value {
-    let Some(mailbox) = key.first_chunk().map(|number| u64::from_be_bytes(*number)) else { return value };
-    if key != keys::head(mailbox) {
-        return value;
+/// changes that the backup does not know, and the numbers in them must never mean something else. And
+/// makes another secret for the tokens that stand for a password: of those that were revoked after the
+/// backup, none may be good again.
+fn renewed(key: &[u8], value: Value) -> Result<Value, StoreError> {
+    let fail =
+        |error: Error| StoreError::io("renew what comes back", std::io::Error::other(error.to_string()));
+    if key == keys::token_secret() {
+        let words = (0..8).map(|_| random_number()).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        // The low halves: all of their bits are random.
+        return Ok(words.iter().flat_map(|word| word.to_le_bytes()[..4].to_vec()).collect());
     }
-    let (Ok(mut head), Ok(epoch)) = (Head::decode(&value), random_number()) else { return value };
-    head.epoch = epoch;
+    let Some(mailbox) = key.first_chunk().map(|number| u64::from_be_bytes(*number)) else { return Ok(value) };
+    if key != keys::head(mailbox) {
+        return Ok(value);
+    }
+    let mut head =
+        Head::decode(&value).map_err(|_| fail(Error::Conflict("a mailbox's head is malformed")))?;
+    head.epoch = random_number().map_err(fail)?;
     // More than can have been given out meanwhile.
     head.last = head.last.saturating_add(1 << 32);
     head.device_states = head.device_states.saturating_add(1 << 32);
     head.next_folder = head.next_folder.saturating_add(1 << 16);
-    head.encode()
+    Ok(head.encode())
 }
 
 /// Measures a store made in `dir`, with the configuration's options, and removes it again.
@@ -166,6 +178,15 @@ mod tests {
         {
             assert_eq!(Uses.body(&other, b""), None);
         }
+    }
+
+    #[test]
+    fn what_comes_back_has_another_secret_and_no_head_that_is_malformed() {
+        let old = vec![7; 32];
+        let new = renewed(&keys::token_secret(), old.clone()).unwrap();
+        assert!(new.len() == 32 && new != old);
+        assert_eq!(renewed(&keys::item(3, 1, 9), old.clone()).unwrap(), old);
+        assert!(renewed(&keys::head(3), vec![0xff; 3]).is_err());
     }
 
     #[tokio::test]

@@ -331,11 +331,12 @@ fn remove_superfluous(target: &Path, snapshot: &str, watch: Watch<'_>) -> Result
 pub fn restore(
     backup: &Path,
     dir: &Path,
-    renew: &mut dyn FnMut(&[u8], Value) -> Value,
+    renew: &mut dyn FnMut(&[u8], Value) -> Result<Value, StoreError>,
     watch: Watch<'_>,
 ) -> Result<Copied, StoreError> {
-    let place = Place::for_restore(dir, Arc::new(RealDisk))?;
+    // A backup that cannot be brought back leaves nothing behind that looks like half of it.
     let (listed, mut copied) = verify(backup, watch)?;
+    let place = Place::for_restore(dir, Arc::new(RealDisk))?;
     let disk = &*place.disk;
     make_dir(disk, &place.bodies())?;
     let mut manifest = ManifestReader::open(&backup.join(MANIFEST))?;
@@ -368,7 +369,7 @@ pub fn restore(
     let path = snapshot::path_of(&place.snapshots(), through);
     let mut writer = SnapshotWriter::create(Arc::clone(&place.disk), &path, through)?;
     while let Some((key, value)) = reader.next()? {
-        let value = value.map(|value| renew(&key, value));
+        let value = value.map(|value| renew(&key, value)).transpose()?;
         writer.add(&key, value.as_deref())?;
     }
     writer.finish()?;

@@ -113,11 +113,14 @@ async fn fsck_finds_nothing_where_nothing_is_and_all_damage_where_it_is() {
     }
 }
 
+fn unhurried() -> StoreOptions {
+    StoreOptions { snapshot_bytes: u64::MAX, spare_bytes: u64::MAX, segment_bytes: 8000, ..small() }
+}
+
 /// A store with a snapshot, an older segment in front of it, and `count` commits behind it in segments of
 /// two or three each.
 async fn many_segments(dir: &Path, count: u32) -> Vec<(Key, Value)> {
-    let options = StoreOptions { snapshot_bytes: u64::MAX, segment_bytes: 8000, ..small() };
-    let store = Store::open(dir, &options).await.unwrap();
+    let store = Store::open(dir, &unhurried()).await.unwrap();
     for n in 0..20 + count {
         store.index.commit(Commit::default().put(format!("n/{n}"), vec![1; 3000])).await.unwrap();
         if n == 9 || n == 19 {
@@ -153,7 +156,7 @@ async fn a_repair_takes_what_is_whole_behind_the_index_and_counts_the_rest() {
     many_segments(&origin, 6).await;
     let old = scratch.path().join("index");
     copy(&origin.join("index"), &old);
-    let store = open(&origin).await;
+    let store = Store::open(&origin, &unhurried()).await.unwrap();
     for n in 26..32 {
         store.index.commit(Commit::default().put(format!("n/{n}"), vec![1; 3000])).await.unwrap();
     }
@@ -283,7 +286,7 @@ async fn a_backup_of_a_busy_store_is_one_of_its_states() {
         let copied = store.backup(&target, |_| ()).await.unwrap();
         let back = scratch.path().join(format!("back-{round}"));
         assert_eq!(
-            restore(&target, &back, &mut |_, value| value, &mut |_| ()).unwrap().entries,
+            restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ()).unwrap().entries,
             copied.entries
         );
         let report = check(&back, false);
@@ -302,7 +305,8 @@ async fn a_backup_of_a_busy_store_is_one_of_its_states() {
         restored.close().await.unwrap();
     }
     writer.await.unwrap();
-    // What was deleted meanwhile is gone now, and the last backup holds just what is left.
+    // What was to be deleted meanwhile is collected, and the last backup holds just what is left.
+    store.collect_bodies(|id| Uses.uses(id), std::time::Duration::ZERO).await.unwrap();
     assert_eq!(store.bodies.list(None, 999).await.unwrap().len(), 20);
     let copied = store.backup(&target, |_| ()).await.unwrap();
     assert_eq!(copied.bodies, 20);
@@ -333,9 +337,10 @@ async fn a_damaged_backup_is_refused_before_anything_is_written() {
     for bad in (0..lines.len()).step_by(9).map(without).chain([manifest.replace("body 0", "body ../0")]) {
         fs::write(target.join("manifest"), bad).unwrap();
         let back = scratch.path().join("refused");
-        let refused = restore(&target, &back, &mut |_, value| value, &mut |_| ());
+        let refused = restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ());
         assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
-        assert!(!back.join("bodies").exists() && !back.join("format").exists());
+        assert!(!back.exists(), "nothing is begun");
+        drop(place::Place::for_restore(&back, std::sync::Arc::new(disk::RealDisk)).unwrap());
         let refused = Store::open(&back, &small()).await.err();
         assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "an interrupted restore is no store");
         fs::remove_dir_all(back).unwrap();
@@ -348,20 +353,21 @@ async fn a_damaged_backup_is_refused_before_anything_is_written() {
     fs::write(&body, "another").unwrap();
     let back = scratch.path().join("back");
     assert!(matches!(
-        restore(&target, &back, &mut |_, value| value, &mut |_| ()),
+        restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ()),
         Err(StoreError::Corrupt { .. })
     ));
     fs::write(&body, bytes).unwrap();
     // It goes on where it was interrupted.
+    drop(place::Place::for_restore(&back, std::sync::Arc::new(disk::RealDisk)).unwrap());
     fs::create_dir_all(back.join("journal")).unwrap();
     let mut renewed = expected.clone();
     for (key, value) in &mut renewed {
         value.extend(key.first());
     }
-    let mut renew = |key: &[u8], value: Value| [value.as_slice(), &key[..1]].concat();
+    let mut renew = |key: &[u8], value: Value| Ok([value.as_slice(), &key[..1]].concat());
     restore(&target, &back, &mut renew, &mut |_| ()).unwrap();
     assert_eq!(content(&back).await, renewed);
-    assert!(restore(&target, &back, &mut |_, value| value, &mut |_| ()).is_err(), "not over a store");
+    assert!(restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ()).is_err(), "not over a store");
 }
 
 #[tokio::test]

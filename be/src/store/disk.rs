@@ -101,7 +101,14 @@ pub(crate) fn write_parts(
     parts: &[&[u8]],
 ) -> Result<(), StoreError> {
     let write = || {
-        let file = disk.create(scratch)?;
+        let file = match disk.create(scratch) {
+            // A failure left it, and could not remove it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(scratch)?;
+                disk.create(scratch)?
+            }
+            created => created?,
+        };
         let mut length = 0;
         for part in parts {
             file.write_all_at(part, length)?;

@@ -177,7 +177,9 @@ impl Engine {
     /// Ends a segment of the journal: everything so far is in the older ones. Answers the position.
     pub(crate) fn roll(&mut self) -> Result<u64, StoreError> {
         self.repair()?;
-        self.journal.roll()
+        let position = self.journal.roll()?;
+        self.place.unsure.store(false, SeqCst);
+        Ok(position)
     }
 
     /// Opens the tree again if it failed; makes it anew if it is damaged.
@@ -221,8 +223,12 @@ impl Engine {
     pub(crate) fn make(&mut self, writes: &Writes) -> Result<u64, StoreError> {
         let (position, bytes) = self.journal.append(writes).map_err(|unwritten| match unwritten {
             Unwritten::Not(error) => error,
-            Unwritten::Unknown(error) => failed("write the journal", error),
+            Unwritten::Unknown(error) => {
+                self.place.unsure.store(true, SeqCst);
+                failed("write the journal", error)
+            }
         })?;
+        self.place.unsure.store(false, SeqCst);
         if !self.apply(position, writes) {
             // The replay of a repair applies this group too. If it cannot, a later one does.
             self.repair().map_err(|failure| failed("apply a commit", failure))?;
@@ -270,11 +276,16 @@ impl Engine {
 
     /// Opens tree and journal again after a failure; the reserve makes room for it on a full disk.
     fn reopen(&mut self, damaged: bool) -> Result<(), StoreError> {
+        self.place.release_reserve();
+        if !damaged && self.shared.tree.read().is_some() {
+            // As long as nothing can be written, no other tree can be opened: this one may still answer.
+            self.place.mark_open()?;
+        }
         *self.shared.tree.write() = None;
         self.shared.failed.store(true, SeqCst);
-        self.place.release_reserve();
         let (opened, journal) = open_both(&self.place, &self.options, damaged, &mut |_| ())?;
         self.journal = journal;
+        self.place.unsure.store(false, SeqCst);
         let mut tree = self.shared.tree.write();
         // What was replayed may be a commit that it does not know of.
         self.shared.hot.clear();

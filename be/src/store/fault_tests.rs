@@ -67,15 +67,18 @@ async fn a_full_disk_refuses_commits_and_bodies_until_there_is_space() {
 async fn a_commit_that_could_not_be_synced_is_not_there() {
     let scratch = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(scratch.path(), small()).await;
+    let body = store.bodies.put(Bytes::from_static(b"x")).await.unwrap();
     store.index.commit(commit(1)).await.unwrap();
     // The cut cannot be synced either: nobody knows the journal's end, so nothing is taken behind it.
     faults.sync_fails.store(true, SeqCst);
     for _ in 0..2 {
         assert!(matches!(store.index.commit(commit(2)).await, Err(StoreError::Io { .. })));
         assert_eq!(all(&store).await, state_after(1).await);
+        assert!(store.bodies.delete(body).await.is_err(), "the commit may name it");
     }
     faults.sync_fails.store(false, SeqCst);
     store.index.commit(commit(2)).await.unwrap();
+    assert!(store.bodies.delete(body).await.unwrap());
     // A half-written record that cannot be cut off.
     faults.full.store(true, SeqCst);
     faults.space.store(20, SeqCst);
@@ -170,6 +173,38 @@ fn a_failure_behind_the_journal_is_repaired_before_the_answer() {
     engine.close().unwrap();
     assert!(scratch.path().join("index.corrupt-3").exists());
     assert!(!scratch.path().join("index.corrupt-4").exists(), "damaged indexes must not fill the disk");
+}
+
+/// A flush that fails for the disk's sake takes nothing from readers.
+#[test]
+fn an_index_is_not_given_up_where_no_other_can_be_opened() {
+    let scratch = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let faults = Arc::clone(&disk.0);
+    let place = Arc::new(Place::enter(scratch.path(), Arc::new(disk)).unwrap());
+    let mut engine = Engine::open(place, StoreOptions { hot_bytes: 0, ..small() }).unwrap();
+    let shared = engine.shared();
+    engine.make(&[(b"k".to_vec(), Some(b"v".to_vec()))].into()).unwrap();
+    faults.read_only.store(true, SeqCst);
+    shared.failed.store(true, SeqCst);
+    for _ in 0..2 {
+        assert!(matches!(engine.repair(), Err(StoreError::ReadOnly)));
+        assert_eq!(shared.read(&Read::default().get("k")).unwrap().gets, [Some(b"v".to_vec())]);
+    }
+    faults.read_only.store(false, SeqCst);
+    engine.repair().unwrap();
+    assert!(!shared.failed.load(SeqCst));
+    assert_eq!(engine.get(b"k").unwrap(), Some(b"v".to_vec()));
+    engine.close().unwrap();
+}
+
+#[test]
+fn what_a_failure_left_of_a_file_is_in_nobodys_way() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (new, path) = (scratch.path().join("a.new"), scratch.path().join("a"));
+    fs::write(&new, "half").unwrap();
+    disk::write_whole(&RealDisk, &new, &path, b"whole").unwrap();
+    assert_eq!(fs::read(path).unwrap(), b"whole");
 }
 
 #[tokio::test]

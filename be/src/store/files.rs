@@ -15,7 +15,7 @@ use std::{
     ops,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
 };
 
 use bytes::Bytes;
@@ -39,7 +39,8 @@ struct Shared {
     dir: PathBuf,
     /// Keeps the store locked as long as its bodies are in use.
     place: Arc<Place>,
-    held: Mutex<Held>,
+    /// How many backups are under way.
+    held: Mutex<usize>,
 }
 
 impl FileBodies {
@@ -67,9 +68,10 @@ impl FileBodies {
         Ok(Self { shared: Arc::new(shared), pool: Pool::new(threads) })
     }
 
-    /// From now on no body goes, until the answer is dropped.
+    /// From now on no body goes, until the answer is dropped. Those to be deleted meanwhile stay until
+    /// bodies without a use are collected.
     pub(crate) fn hold(&self) -> Hold {
-        self.shared.held.lock().by += 1;
+        *self.shared.held.lock() += 1;
         Hold(Arc::clone(&self.shared))
     }
 
@@ -112,28 +114,12 @@ fn seal_of(id: BodyId, body: &[u8]) -> [u8; SEAL_BYTES] {
     seal
 }
 
-/// Deletions that wait until a backup is done.
-#[derive(Default)]
-struct Held {
-    by: usize,
-    bodies: Vec<BodyId>,
-}
-
 /// Keeps bodies from being deleted while it lives: a backup reads them.
 pub(crate) struct Hold(Arc<Shared>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let waiting = {
-            let mut held = self.0.held.lock();
-            held.by -= 1;
-            if held.by > 0 { Vec::new() } else { std::mem::take(&mut held.bodies) }
-        };
-        for id in waiting {
-            if let Err(failure) = self.0.delete(id) {
-                tracing::warn!(%failure, "a body stays until bodies without a use are collected");
-            }
-        }
+        *self.0.held.lock() -= 1;
     }
 }
 
@@ -219,13 +205,13 @@ impl Shared {
     }
 
     fn delete(&self, id: BodyId) -> Result<bool, StoreError> {
-        {
-            let mut held = self.held.lock();
-            if held.by > 0 {
-                let there = self.path(id).exists() || self.bare_path(id).exists();
-                held.bodies.push(id);
-                return Ok(there);
-            }
+        if *self.held.lock() > 0 {
+            return Ok(self.path(id).exists() || self.bare_path(id).exists());
+        }
+        if self.place.unsure.load(SeqCst) {
+            // A commit that may yet turn out to be made could name it.
+            let unsure = io::Error::other("the journal could not be written");
+            return Err(StoreError::io("delete a body", unsure));
         }
         for path in [self.path(id), self.bare_path(id)] {
             match self.place.disk.remove(&path) {

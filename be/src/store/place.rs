@@ -16,7 +16,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::Duration,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) disk: Arc<dyn Disk>,
     /// What the index is called now.
     index_name: Mutex<String>,
+    /// The journal may hold a commit that the index does not show, and after a restart will.
+    pub(crate) unsure: AtomicBool,
     /// The lock ends with the file.
     _lock: File,
 }
@@ -59,7 +61,8 @@ impl Place {
         // A process that was killed may have left names that are not durable yet.
         disk.sync_dir(dir).map_err(|error| StoreError::io(format!("sync {}", dir.display()), error))?;
         let index_name = Mutex::new(index_name(dir)?);
-        let place = Self { dir: dir.to_owned(), disk, index_name, _lock: lock };
+        let place =
+            Self { dir: dir.to_owned(), disk, index_name, unsure: AtomicBool::new(false), _lock: lock };
         place.end_replacement()?;
         place.check_format()?;
         Ok(place)
@@ -71,8 +74,11 @@ impl Place {
         make_dir(&*disk, dir)?;
         let fail = |error| StoreError::io(format!("prepare {}", dir.display()), error);
         let index_name = Mutex::new("index".to_owned());
-        let place = Self { dir: dir.to_owned(), disk, index_name, _lock: lock(dir)? };
+        let place =
+            Self { dir: dir.to_owned(), disk, index_name, unsure: AtomicBool::new(false), _lock: lock(dir)? };
+        place.disk.sync_dir(dir).map_err(fail)?;
         let marker = place.restoring();
+        let scratch = place.scratch("restoring.new");
         if marker.exists() {
             for part in [place.snapshots(), place.journal(), place.index()] {
                 remove_dir(&part)?;
@@ -80,12 +86,13 @@ impl Place {
             return Ok(place);
         }
         for entry in fs::read_dir(dir).map_err(fail)? {
-            if entry.map_err(fail)?.file_name() != "lock" {
+            let name = entry.map_err(fail)?.file_name();
+            if name != "lock" {
                 let busy = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
                 return Err(StoreError::io(format!("restore into {}", dir.display()), busy));
             }
         }
-        write_whole(&*place.disk, &place.scratch("restoring.new"), &marker, b"")?;
+        write_whole(&*place.disk, &scratch, &marker, b"")?;
         Ok(place)
     }
 

@@ -524,7 +524,7 @@ const KILLS: [fn(&Step) -> bool; 6] = [
 /// The process is killed, another goes on with what it finds, and then the power is cut.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_after_a_kill_loses_nothing_acknowledged_or_seen() {
-    let rounds: usize = std::env::var("POWER_KILLS").map_or(24, |rounds| rounds.parse().unwrap());
+    let rounds: usize = std::env::var("POWER_KILLS").map_or(12, |rounds| rounds.parse().unwrap());
     let mut random = fastrand::Rng::with_seed(std::env::var("POWER_SEED").map_or(5, |s| s.parse().unwrap()));
     for round in 0..rounds {
         let scratch = tempfile::tempdir().unwrap();

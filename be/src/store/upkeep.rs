@@ -222,8 +222,8 @@ impl Keeper {
                 }),
             };
             match (made, base) {
-                (Err(StoreError::Corrupt { path, offset, what }), Some((_, damaged))) if path == damaged => {
-                    error!(snapshot = %path.display(), offset, what, "a snapshot is damaged");
+                (Err(damage), Some((_, damaged))) if is_damage_of(&damage, &damaged) => {
+                    error!(%damage, "a snapshot is damaged; trying the one before it");
                 }
                 (made, _) => return made,
             }
@@ -266,6 +266,17 @@ pub(crate) fn write(
             let what = "it does not read back as it was written";
             Err(verified.err().unwrap_or(StoreError::Corrupt { path, offset: 0, what }))
         }
+    }
+}
+
+/// Whether it is that file that is damaged, or cannot be read.
+fn is_damage_of(failure: &StoreError, file: &Path) -> bool {
+    match failure {
+        StoreError::Corrupt { path, .. } => path == file,
+        StoreError::Io { doing, .. } => {
+            failure.is_damage() && doing.ends_with(file.to_string_lossy().as_ref())
+        }
+        _ => false,
     }
 }
 
