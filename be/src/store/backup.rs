@@ -322,18 +322,16 @@ fn remove_superfluous(target: &Path, snapshot: &str, watch: Watch<'_>) -> Result
     Ok(())
 }
 
+/// What becomes of the value of a key as it is brought back.
+pub(crate) type Renew<'a> = &'a mut dyn FnMut(&[u8], Value) -> Result<Value, StoreError>;
+
 /// Brings a backup back into `dir`, which is empty, not there, or was left by an interrupted restore.
 /// Reads all of the backup before anything is written. `renew` may change the value of a key on the way:
 /// what was promised to others after the backup was made must not come true in another way. Blocks.
 ///
 /// # Errors
 /// `Corrupt` when the backup is not what was written; `Io`, also for a directory that is in use.
-pub fn restore(
-    backup: &Path,
-    dir: &Path,
-    renew: &mut dyn FnMut(&[u8], Value) -> Result<Value, StoreError>,
-    watch: Watch<'_>,
-) -> Result<Copied, StoreError> {
+pub fn restore(backup: &Path, dir: &Path, renew: Renew<'_>, watch: Watch<'_>) -> Result<Copied, StoreError> {
     // A backup that cannot be brought back leaves nothing behind that looks like half of it.
     let (listed, mut copied) = verify(backup, watch)?;
     let place = Place::for_restore(dir, Arc::new(RealDisk))?;

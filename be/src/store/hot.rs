@@ -216,7 +216,7 @@ mod tests {
         let before = hot.version.load(SeqCst);
         hot.clear();
         let after = hot.version.load(SeqCst);
-        assert!(after > before && after % 2 == 0);
+        assert!(after > before && after.is_multiple_of(2));
     }
 
     #[test]

@@ -50,13 +50,15 @@ enum Step {
     Closed,
 }
 
+type Kind = fn(&Step) -> bool;
+
 #[derive(Default)]
 struct Log {
     steps: Vec<Step>,
     files: HashMap<PathBuf, usize>,
     count: usize,
     /// The process is killed behind so many steps of this kind; none of the disk's is made after that.
-    kill: Option<(fn(&Step) -> bool, usize)>,
+    kill: Option<(Kind, usize)>,
     dead: bool,
 }
 
@@ -511,7 +513,7 @@ async fn a_power_cut_loses_nothing_acknowledged_and_shows_nothing_by_half() {
 }
 
 /// What a process may be killed behind: what it leaves is in the memory of the machine only.
-const KILLS: [fn(&Step) -> bool; 6] = [
+const KILLS: [Kind; 6] = [
     |step| matches!(step, Step::Rename(_, to) if to.extension().is_some_and(|kind| kind == "journal")),
     |step| matches!(step, Step::Rename(_, to) if to.extension().is_some_and(|kind| kind == "snapshot")),
     |step| matches!(step, Step::MakeDir(path) if path.starts_with("bodies/")),
