@@ -15,8 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::passwords;
+use crate::config::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX};
 use crate::error::{Error, WithCauses};
 use crate::mailbox::Mailboxes;
+use crate::mailbox::folders::DEPTH_MAX;
+use crate::mailbox::keys::FOLDERS_MAX;
+use crate::mailbox::quota::{Quota, QuotaEdit, Usage as Held};
 use crate::mailbox::users::Edit;
 use crate::store::{Copied, Usage};
 use crate::submission::queue::list::Listed as Queued;
@@ -52,6 +56,15 @@ pub enum Order {
         push: Option<bool>,
         sync: Option<bool>,
         disabled: Option<bool>,
+    },
+    /// Gives a user a quota of their own, part by part.
+    SetQuota {
+        name: String,
+        parts: QuotaParts,
+    },
+    /// What a user's mailbox holds and may hold.
+    Quota {
+        name: String,
     },
     RemoveUser {
         name: String,
@@ -102,6 +115,83 @@ pub struct Listed {
     pub created: i64,
 }
 
+/// A part of a quota, as an administrator sets it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuotaPart {
+    /// What `[quota]` of the configuration says.
+    Default,
+    /// The user's own; 0 = no bound.
+    Own(u64),
+}
+
+/// The parts of a quota to be set; what is not named stays.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaParts {
+    pub bytes: Option<QuotaPart>,
+    pub items: Option<QuotaPart>,
+    pub folders: Option<QuotaPart>,
+    pub depth: Option<QuotaPart>,
+    pub property_bytes: Option<QuotaPart>,
+}
+
+impl QuotaParts {
+    /// The quota with these parts set; or why one cannot be.
+    fn over(&self, own: QuotaEdit) -> Result<QuotaEdit, String> {
+        let set = |what: &str, part: Option<QuotaPart>, own: Option<u64>, max: u64| match part {
+            None => Ok(own),
+            Some(QuotaPart::Default) => Ok(None),
+            Some(QuotaPart::Own(number)) if number <= max => Ok(Some(number)),
+            Some(QuotaPart::Own(_)) => Err(format!("a quota of {what} is at most {max}")),
+        };
+        Ok(QuotaEdit {
+            bytes: set("bytes", self.bytes, own.bytes, QUOTA_BYTES_MAX)?,
+            items: set("items", self.items, own.items, QUOTA_ITEMS_MAX)?,
+            folders: set("folders", self.folders, own.folders, FOLDERS_MAX as u64)?,
+            depth: set("depth", self.depth, own.depth, DEPTH_MAX as u64)?,
+            property_bytes: set("property bytes", self.property_bytes, own.property_bytes, QUOTA_BYTES_MAX)?,
+        })
+    }
+}
+
+/// What `user quota` shows of one part.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct QuotaLine {
+    /// None: it is not counted.
+    pub used: Option<u64>,
+    /// 0 = no bound.
+    pub limit: u64,
+    /// Whether the limit is this user's own.
+    pub own: bool,
+}
+
+/// What a mailbox holds and may hold.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct QuotaTold {
+    pub bytes: QuotaLine,
+    pub items: QuotaLine,
+    pub folders: QuotaLine,
+    pub depth: QuotaLine,
+    pub property_bytes: QuotaLine,
+    /// Whether the user should be warned.
+    pub warning: bool,
+}
+
+impl QuotaTold {
+    fn new(held: &Held, quota: &Quota, own: &QuotaEdit) -> Self {
+        let line = |used, limit, own: Option<u64>| QuotaLine { used, limit, own: own.is_some() };
+        Self {
+            bytes: line(Some(held.bytes), quota.bytes, own.bytes),
+            items: line(Some(held.items), quota.items, own.items),
+            folders: line(Some(held.folders), quota.folders, own.folders),
+            depth: line(None, quota.depth, own.depth),
+            property_bytes: line(Some(held.property_bytes), quota.property_bytes, own.property_bytes),
+            warning: quota.warning(held).is_some(),
+        }
+    }
+}
+
 /// The answer to an [`Order`].
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -109,6 +199,7 @@ pub enum Answer {
     Done,
     BackedUp(Copied),
     Usage(Usage),
+    Quota(QuotaTold),
     Users {
         users: Vec<Listed>,
         more: bool,
@@ -158,6 +249,16 @@ async fn attempt(Administered { boxes, queue }: &Administered, order: Order) -> 
             let name = user(&name)?;
             boxes.edit_user(&name, Edit { hash: None, push, sync, disabled }).await.map_err(told)?;
             tracing::info!(user = %name, ?push, ?sync, ?disabled, "switches set");
+        }
+        Order::SetQuota { name, parts } => {
+            let name = user(&name)?;
+            let (_, _, own) = boxes.quota(&name).await.map_err(told)?;
+            boxes.set_quota(&name, parts.over(own)?).await.map_err(told)?;
+            tracing::info!(user = %name, ?parts, "quota set");
+        }
+        Order::Quota { name } => {
+            let (held, quota, own) = boxes.quota(&user(&name)?).await.map_err(told)?;
+            return Ok(Answer::Quota(QuotaTold::new(&held, &quota, &own)));
         }
         Order::RemoveUser { name } => {
             let name = user(&name)?;

@@ -1,10 +1,10 @@
-//! `directpush-be queue …` and `user alias …`: the commands about mail.
+//! `directpush-be queue …`, `user alias …` and `user quota`: the commands about mail and mailboxes.
 
 use std::io::Write as _;
 
 use anyhow::bail;
-use clap::Subcommand;
-use directpush_be::admin::{Answer, Order};
+use clap::{Args, Subcommand};
+use directpush_be::admin::{Answer, Order, QuotaLine, QuotaPart, QuotaParts, QuotaTold};
 use directpush_be::submission::queue::entry::Standing;
 use directpush_be::submission::queue::list::{Listed, ListedRecipient};
 
@@ -35,6 +35,45 @@ pub(crate) enum Queue {
         /// As `queue list` shows it.
         id: String,
     },
+}
+
+/// What one mailbox may hold, in the place of what `[quota]` says for all: a number, 0 for no bound, or "default".
+#[derive(Args)]
+pub(crate) struct OwnQuota {
+    /// Messages and all else in folders, in bytes.
+    #[arg(long = "quota-bytes", value_name = "BYTES", value_parser = part)]
+    bytes: Option<QuotaPart>,
+    /// How many of them.
+    #[arg(long = "quota-items", value_name = "ITEMS", value_parser = part)]
+    items: Option<QuotaPart>,
+    /// Folders, the default ones included.
+    #[arg(long = "quota-folders", value_name = "FOLDERS", value_parser = part)]
+    folders: Option<QuotaPart>,
+    /// Folders within each other.
+    #[arg(long = "quota-depth", value_name = "FOLDERS", value_parser = part)]
+    depth: Option<QuotaPart>,
+    /// Dead properties, which DAV clients keep with resources, in bytes.
+    #[arg(long = "quota-property-bytes", value_name = "BYTES", value_parser = part)]
+    property_bytes: Option<QuotaPart>,
+}
+
+impl OwnQuota {
+    pub(crate) fn parts(&self) -> QuotaParts {
+        QuotaParts {
+            bytes: self.bytes,
+            items: self.items,
+            folders: self.folders,
+            depth: self.depth,
+            property_bytes: self.property_bytes,
+        }
+    }
+}
+
+fn part(text: &str) -> Result<QuotaPart, String> {
+    match text {
+        "default" => Ok(QuotaPart::Default),
+        text => text.parse().map(QuotaPart::Own).map_err(|_| "a number, or \"default\"".into()),
+    }
 }
 
 /// Addresses beside a user's name.
@@ -136,6 +175,33 @@ pub(crate) async fn alias(administrator: &Administrator, command: Alias) -> anyh
     }
     for alias in aliases {
         writeln!(out, "{alias}")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn quota(administrator: &Administrator, name: String, json: bool) -> anyhow::Result<()> {
+    let Answer::Quota(told) = administrator.order(Order::Quota { name }).await? else {
+        bail!("the server answered something else");
+    };
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+        return Ok(());
+    }
+    let QuotaTold { bytes, items, folders, depth, property_bytes, warning } = told;
+    for (what, QuotaLine { used, limit, own }) in [
+        ("bytes", bytes),
+        ("items", items),
+        ("folders", folders),
+        ("depth", depth),
+        ("property bytes", property_bytes),
+    ] {
+        let used = used.map(|used| format!("{used} of ")).unwrap_or_default();
+        let limit = if limit == 0 { "any number".to_owned() } else { limit.to_string() };
+        writeln!(out, "{what}: {used}{limit}{}", if own { " (own)" } else { "" })?;
+    }
+    if warning {
+        writeln!(out, "nearly full")?;
     }
     Ok(())
 }

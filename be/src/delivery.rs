@@ -22,6 +22,7 @@ use crate::mailbox::addresses::AddressRules;
 use crate::mailbox::deliver::Once;
 use crate::mailbox::folders::{INBOX, JUNK};
 use crate::mailbox::items::NewItem;
+use crate::mailbox::quota::Exceeded;
 use crate::mailbox::{Mailboxes, now_secs};
 use crate::store::StoreError;
 
@@ -121,7 +122,7 @@ impl Post {
                         kept |= added.is_some();
                         RecipientResult::Accepted
                     }
-                    Err(error) => failed(&error, size),
+                    Err(error) => self.not_added(mailbox, &error, size).await,
                 };
                 results.insert(mailbox, result);
             }
@@ -131,6 +132,17 @@ impl Post {
         }
         let result = |mailbox| results.get(&mailbox).copied().unwrap_or(RecipientResult::Failed);
         owners.into_iter().map(|owner| owner.map_or_else(|refused| refused, result)).collect()
+    }
+
+    /// Of a message that can never be in the mailbox, however much is taken out of it, the MTA has to tell the sender now.
+    async fn not_added(&self, mailbox: u64, error: &Error, size: u64) -> RecipientResult {
+        if matches!(error, Error::Quota(Exceeded::Bytes))
+            && let Ok(state) = self.boxes.state(mailbox).await
+            && (1..size).contains(&state.quota(&self.boxes).bytes)
+        {
+            return RecipientResult::NeverFits;
+        }
+        failed(error, size)
     }
 
     fn once(&self, message: &[u8]) -> Option<Once> {

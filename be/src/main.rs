@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use directpush_be::admin::{self, Answer, Listed, Order};
+use directpush_be::admin::{self, Answer, Listed, Order, QuotaParts};
 use directpush_be::maintenance::{self, Bar, Summary};
 use directpush_be::{Config, Offline};
 use tokio::signal::unix::{SignalKind, signal};
@@ -114,8 +114,15 @@ enum User {
         #[command(flatten)]
         form: Form,
     },
-    /// Switch what a user may do.
+    /// Switch what a user may do, or set what the mailbox may hold.
     Set(Switches),
+    /// What a user's mailbox holds and may hold.
+    Quota {
+        name: String,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove a user and the whole mailbox.
     Remove {
         name: String,
@@ -153,6 +160,8 @@ struct Switches {
     /// Whether the user is disabled.
     #[arg(long)]
     disabled: Option<Switch>,
+    #[command(flatten)]
+    quota: command::OwnQuota,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -333,12 +342,24 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
         User::Passwd { name, form: Form { hashed } } => {
             Order::Password { name, password: new_password()?, hashed }
         }
-        User::Set(Switches { name, push, sync, disabled }) => {
-            let [push, sync, disabled] = [push, sync, disabled].map(|switch| switch.map(Switch::is_on));
-            if push.is_none() && sync.is_none() && disabled.is_none() {
-                bail!("nothing to set: name --push, --sync or --disabled");
+        User::Set(Switches { name, push, sync, disabled, quota }) => {
+            let (parts, [push, sync, disabled]) =
+                (quota.parts(), [push, sync, disabled].map(|switch| switch.map(Switch::is_on)));
+            let switches = push.is_some() || sync.is_some() || disabled.is_some();
+            let quota =
+                (parts != QuotaParts::default()).then(|| Order::SetQuota { name: name.clone(), parts });
+            let switches = switches.then_some(Order::SetUser { name, push, sync, disabled });
+            if quota.is_none() && switches.is_none() {
+                bail!("nothing to set: name --push, --sync, --disabled or --quota-…");
             }
-            Order::SetUser { name, push, sync, disabled }
+            // What may be refused comes first.
+            return all(config, quota.into_iter().chain(switches)).await;
+        }
+        User::Quota { name, json } => {
+            let administrator = Administrator::find(config).await?;
+            let done = command::quota(&administrator, name, json).await;
+            administrator.done().await?;
+            return done;
         }
         User::Remove { name, yes } => {
             if !yes && !confirmed(&name)? {
@@ -359,10 +380,21 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
             return show(&listed?, json);
         }
     };
+    all(config, [order]).await
+}
+
+/// Gives orders, one after the other, up to the first that is refused.
+async fn all(config: &Config, orders: impl IntoIterator<Item = Order>) -> anyhow::Result<()> {
     let administrator = Administrator::find(config).await?;
-    let done = administrator.order(order).await;
+    let mut done = Ok(());
+    for order in orders {
+        done = administrator.order(order).await.map(|_| ());
+        if done.is_err() {
+            break;
+        }
+    }
     administrator.done().await?;
-    done.map(|_| ())
+    done
 }
 
 async fn queue(config: &Config, command: command::Queue) -> anyhow::Result<()> {

@@ -130,6 +130,7 @@ impl Offline {
         let store = open_store(config).await?;
         // Bodies and removed mailboxes are dropped by the server when it runs next.
         let (boxes, _jobs) = Mailboxes::open(store).await?;
+        boxes.set_default_quota(config.quota);
         let settings = QueueSettings { orders_only: true, ..config.submission.queue };
         let post = Arc::new(post(config, boxes.clone()));
         let (queue, owner) = open_queue(config, post, settings).await?;

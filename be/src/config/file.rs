@@ -13,6 +13,11 @@ use directpush_common::config::{Mistake, Mistakes, Origin, Section};
 /// The commented defaults.
 pub const TEMPLATE: &str = include_str!("be.toml");
 
+/// The largest quota that can be set, of bytes (1 PiB).
+pub const QUOTA_BYTES_MAX: u64 = 1 << 50;
+/// The largest quota that can be set, of items.
+pub const QUOTA_ITEMS_MAX: u64 = 1 << 40;
+
 const SECRET_CHARS_MIN: usize = 16;
 const STATE_DIR: &str = "/var/lib/directpush-be";
 
@@ -171,6 +176,8 @@ fn limits(root: &mut Section<'_>) -> Limits {
     limits.subscriptions_max = size(read("subscriptions", 1, 100_000_000, limits.subscriptions_max as u64));
     let datagrams = read("datagrams_per_second", 1, 1_000_000, limits.datagrams_per_second.into());
     limits.datagrams_per_second = u32::try_from(datagrams).unwrap_or(u32::MAX);
+    let wakes = read("wakes_per_minute", 0, 60_000, limits.wakes_per_minute.into());
+    limits.wakes_per_minute = u32::try_from(wakes).unwrap_or(u32::MAX);
     limits.request_secs = read("request_secs", 1, 3600, limits.request_secs);
     limits.idle_secs = read("idle_secs", 1, 7 * 86_400, limits.idle_secs);
     section.finish();
@@ -180,11 +187,11 @@ fn limits(root: &mut Section<'_>) -> Limits {
 fn quota(root: &mut Section<'_>) -> Quota {
     let mut quota = Quota::default();
     let Some(mut section) = root.table("quota") else { return quota };
-    quota.bytes = section.number("bytes", 0..=1 << 50, quota.bytes);
-    quota.items = section.number("items", 0..=1 << 40, quota.items);
+    quota.bytes = section.number("bytes", 0..=QUOTA_BYTES_MAX, quota.bytes);
+    quota.items = section.number("items", 0..=QUOTA_ITEMS_MAX, quota.items);
     quota.folders = section.number("folders", 0..=FOLDERS_MAX as u64, quota.folders);
     quota.depth = section.number("depth", 0..=DEPTH_MAX as u64, quota.depth);
-    quota.property_bytes = section.number("property_bytes", 0..=1 << 40, quota.property_bytes);
+    quota.property_bytes = section.number("property_bytes", 0..=QUOTA_BYTES_MAX, quota.property_bytes);
     quota.warning_percent = section.number("warning_percent", 1..=100, quota.warning_percent);
     section.finish();
     quota

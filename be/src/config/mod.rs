@@ -9,8 +9,10 @@ use std::path::PathBuf;
 
 use crate::mailbox::quota::Quota;
 
+use directpush_common::push::ledger::WAKES_PER_MINUTE;
+
 pub use directpush_common::config::{Mistake, Mistakes};
-pub use file::TEMPLATE;
+pub use file::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX, TEMPLATE};
 use mail::{MailSettings, SubmissionSettings};
 
 use crate::submission::queue::smart_host::SmartHostSettings;
@@ -106,6 +108,8 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// NOTIFY datagrams per second to one front end process, on average.
     pub datagrams_per_second: u32,
+    /// How often a device is woken in a minute, on average, and at once after a quiet time; 0 = no bound.
+    pub wakes_per_minute: u32,
     /// How long a request's header may take, and its body without progress, in seconds.
     pub request_secs: u64,
     /// How long a front end's connection may be idle between requests, in seconds. A user's at most five minutes, one
@@ -125,6 +129,7 @@ impl Default for Limits {
             subscriptions_per_mailbox_max: 2000,
             subscriptions_max: 2_000_000,
             datagrams_per_second: 50_000,
+            wakes_per_minute: WAKES_PER_MINUTE,
             request_secs: 30,
             idle_secs: 3600,
         }

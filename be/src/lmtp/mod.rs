@@ -1,7 +1,8 @@
 //! LMTP: mail comes in. The dialogue is `common::lmtp`, the mailboxes are `delivery`'s; here are sockets and
 //! clocks, and who may connect.
 //!
-//! A recipient is answered 250 only when the message would survive a power cut.
+//! A recipient is answered 250 only when the message would survive a power cut. While the disk is as good as full, MAIL is
+//! answered 452, so that the MTA does not send what cannot be kept.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Engine;
 use crate::delivery::{Origin, Parcel};
 use crate::mailbox::random_number;
 use crate::server::Server;
@@ -31,6 +33,9 @@ const MESSAGE_BYTES_PER_SEC_MIN: u64 = 4 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// Memory for a message is taken in pieces of so many bytes.
 const PIECE_BYTES: usize = 256 * 1024;
+
+/// A disk with less room, in bytes, takes no more mail. The store keeps a reserve of its own beside it.
+const ROOM_BYTES_MIN: u64 = 256 * 1024;
 
 /// A bound LMTP listener.
 pub enum Listener {
@@ -151,6 +156,9 @@ async fn converse(
         if stop.is_cancelled() {
             session.handle_stop();
         }
+        if !session.is_in_transaction() {
+            session.set_full(is_full(server));
+        }
         let mut rest = &input[..count];
         // Replies to pipelined commands leave together (RFC 2920 3.2).
         let mut replies = String::new();
@@ -194,6 +202,16 @@ async fn converse(
             say(&mut stream, &replies).await?;
         }
     }
+}
+
+/// Whether the store's disk has no room. One that cannot be asked has: then the store says what it cannot take.
+fn is_full(server: &Server) -> bool {
+    // Local disks answer from memory, faster than another thread could be asked to.
+    server.config.engine == Engine::Sled
+        && rustix::fs::statvfs(&server.config.state_dir).is_ok_and(|disk| {
+            let no_inodes = disk.f_files > 0 && disk.f_favail == 0;
+            disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN || no_inodes
+        })
 }
 
 /// Until when the MTA has to say something more.

@@ -66,6 +66,7 @@ impl Notifier {
         let v6_from = own.filter(IpAddr::is_ipv6).unwrap_or(Ipv6Addr::UNSPECIFIED.into());
         let v4 = bind((v4_from, 0).into()).map_err(Error::io("bind the UDP socket for NOTIFY"))?;
         let v6 = bind((v6_from, 0).into()).ok();
+        let wakes_per_minute = limits.wakes_per_minute;
         let limits = LedgerLimits {
             per_mailbox: limits.subscriptions_per_mailbox_max,
             total: limits.subscriptions_max,
@@ -74,7 +75,7 @@ impl Notifier {
         let seed = getrandom::u64().unwrap_or(1);
         Ok(Arc::new(Self {
             origin: Instant::now(),
-            ledger: Mutex::new(Ledger::new(limits, seed)),
+            ledger: Mutex::new(Ledger::new(limits, seed).with_wakes_per_minute(wakes_per_minute)),
             sooner: tokio::sync::Notify::new(),
             timer_at: AtomicU64::new(u64::MAX),
             v4,
@@ -168,9 +169,10 @@ impl Notifier {
         self.with(|ledger, now| ledger.handle_subscribe(now, new))
     }
 
-    /// What the comparison with the store found.
-    pub fn compared(&self, id: SubscriptionId, found: Wake) {
-        self.with(|ledger, now| ledger.handle_compared(now, id, found));
+    /// What the comparison with the store found. Returns what the answer to SUBSCRIBE has to say of it: `Later`
+    /// instead of `Now` while the device's budget of wakes is used up.
+    pub fn compared(&self, id: SubscriptionId, found: Wake) -> Wake {
+        self.with(|ledger, now| ledger.handle_compared(now, id, found))
     }
 
     /// Takes back a subscription that was never answered.

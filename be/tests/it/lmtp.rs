@@ -1,5 +1,7 @@
 //! Mail comes in.
 
+use directpush_be::mailbox::quota::QuotaEdit;
+
 use crate::client::{ALICE, Be, PASSWORD, mail};
 use crate::submission::messages;
 
@@ -121,4 +123,21 @@ async fn a_unix_socket_serves_too_and_goes_with_the_server() {
     tokio::io::AsyncReadExt::read_to_string(&mut waiting, &mut farewell).await.unwrap();
     assert!(farewell.contains("421 4.3.2"), "{farewell}");
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_full_mailbox_is_tried_again_unless_the_message_can_never_fit() {
+    let be = Be::start().await;
+    let boxes = &be.running.as_ref().unwrap().server().boxes;
+    let own = |bytes| QuotaEdit { bytes: Some(bytes), ..QuotaEdit::default() };
+    boxes.set_quota(&ALICE.parse().unwrap(), own(2000)).await.unwrap();
+    let large = String::from_utf8(mail(ALICE, "x")).unwrap().replace("Hello.", &"Hello.\r\n".repeat(150));
+    let said = be.lmtp(large.as_bytes()).await;
+    assert!(said.contains("250 2.1.5"), "{said}");
+    let said = be.lmtp(large.as_bytes()).await;
+    assert!(said.contains("452 4.2.2"), "{said}");
+    boxes.set_quota(&ALICE.parse().unwrap(), own(1000)).await.unwrap();
+    let said = be.lmtp(large.as_bytes()).await;
+    assert!(said.contains("552 5.2.2"), "{said}");
+    assert_eq!(count(&be).await, 1);
 }

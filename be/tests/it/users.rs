@@ -116,3 +116,28 @@ async fn the_access_log_has_one_line_per_request() {
     assert!(lines[2].contains(&format!(" UNSUBSCRIBE /exchange/{ALICE}/ - ")), "{log}");
     assert!(!log.contains(crate::client::PASSWORD) && !log.contains(crate::client::SECRET));
 }
+
+#[test]
+fn quotas_are_set_part_by_part_and_shown() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let config = dir.path().join("be.toml");
+    std::fs::write(&config, format!("state_dir = {:?}\n[quota]\nitems = 77\n", dir.path().join("state")))
+        .unwrap();
+    let run = |arguments: &str| tool(&config, &arguments.split(' ').collect::<Vec<_>>(), Some("secret\n"));
+    ok(&run("user add bob@example.com"));
+    ok(&run("user set bob@example.com --quota-bytes 1000000 --quota-folders 0 --push off"));
+    ok(&run("user set bob@example.com --quota-folders default --quota-depth 4"));
+    let told: serde_json::Value =
+        serde_json::from_str(&ok(&run("user quota bob@example.com --json"))).unwrap();
+    assert_eq!(told["bytes"], serde_json::json!({ "used": 0, "limit": 1_000_000, "own": true }));
+    assert_eq!(told["items"], serde_json::json!({ "used": 0, "limit": 77, "own": false }));
+    assert_eq!((&told["folders"]["own"], &told["depth"]["limit"]), (&false.into(), &4.into()));
+    let shown = ok(&run("user quota bob@example.com"));
+    assert!(shown.contains("bytes: 0 of 1000000 (own)\nitems: 0 of 77\n"), "{shown}");
+    for refused in ["--quota-depth 33", "--quota-bytes 5G"] {
+        let order = format!("user set bob@example.com {refused}");
+        let done = tool(&config, &order.split(' ').collect::<Vec<_>>(), None);
+        assert!(!done.status.success(), "{refused}");
+    }
+    assert!(ok(&run("user list")).contains("push off"));
+}
