@@ -130,7 +130,10 @@ impl Backend {
     ) -> Result<Option<ItemId>> {
         let path = place.folder.item_url(&session.user, place.item);
         let mut call = as_device("MOVE", &path, session, device, cause);
-        call.headers.push(("Destination", format!("{}{}", self.url(), to.permanent_url(&session.user))));
+        call.headers.push((
+            "Destination",
+            format!("{}{}", self.url().as_str().trim_end_matches('/'), to.permanent_url(&session.user)),
+        ));
         let answer = self.call(call).await?;
         match answer.status {
             StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => {

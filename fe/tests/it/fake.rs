@@ -449,6 +449,7 @@ impl Mailbox {
                 let read = String::from_utf8_lossy(body).contains("read>1<");
                 reply(if self.touch(folder, item, maker, Some(read)) { 207 } else { 404 }, "")
             }
+            "MOVE" if !leads_to_a_mailbox(parts) => reply(400, ""),
             "DELETE" | "MOVE" => {
                 let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
                 if !self.touch(folder, item, maker, None) {
@@ -584,4 +585,11 @@ impl Mailbox {
             .collect();
         with(reply(207, write_answers("/exchange/", &answers)), [(headers::COUNT, count.to_string())])
     }
+}
+
+/// Whether `Destination` is what a back end can take: an absolute URL with a path like its own.
+fn leads_to_a_mailbox(parts: &http::request::Parts) -> bool {
+    let destination = parts.headers.get("destination").and_then(|value| value.to_str().ok());
+    let uri = destination.and_then(|value| value.parse::<http::Uri>().ok());
+    uri.is_some_and(|uri| uri.authority().is_some() && uri.path().starts_with("/exchange/"))
 }

@@ -41,7 +41,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 fn folder_sync() -> Vec<u8> {
-    FolderSyncRequest { sync_key: "0".into() }.encode().to_vec()
+    FolderSyncRequest { sync_key: "0".into() }.encode()
 }
 
 /// The runtime of this test has one thread, so the front end logs to where the test looks.
@@ -55,8 +55,8 @@ async fn a_stalled_back_end_is_reported_and_then_left_alone() {
 
     world.fake.mailbox.lock().manners.stalled = true;
     let asked = || world.post(PHONE, "FolderSync", folder_sync());
-    let (a, b, c, d, e) = tokio::join!(asked(), asked(), asked(), asked(), asked());
-    for answer in [a, b, c, d, e] {
+    let (first, second, third, fourth, fifth) = tokio::join!(asked(), asked(), asked(), asked(), asked());
+    for answer in [first, second, third, fourth, fifth] {
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer.headers().contains_key("retry-after"));
     }
