@@ -18,6 +18,8 @@ use crate::auth::Principal;
 use crate::mailbox::users::Account;
 
 pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
+    let (mut guard, at) = guard::enter(at).await?;
+    let at = &at;
     let boxes = &at.call.server.boxes;
     let mailbox = at.account.mailbox;
     match &at.target {
@@ -29,7 +31,7 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
         Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
     }
     let path = guard::lock_path(at, &at.target, &at.inside).await?;
-    let guard = guard::enter(at, &[(path.clone(), Touch::Tree)]).await?;
+    guard.allow(at, &[(path.clone(), Touch::Tree)], None).await?;
     let conditions = guard.conditions.clone();
     let done = match &at.target {
         Target::Item { folder, name } => {

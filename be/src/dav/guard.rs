@@ -3,12 +3,14 @@
 //! Locks live in memory, by mailbox, and die with the process (RFC 4918 6.6 lets a server end them at any
 //! time). They bind DAV clients among each other; LMTP and front ends are not asked, so that a client that
 //! forgets its lock stops nobody's mail. The writes of one mailbox's DAV clients go one at a time through
-//! a gate, which is held from the look at the locks until the write is made.
+//! a gate, which is held from the look at the locks until the write is made. Whoever waited there looks anew
+//! at what is where: the write before may have moved it. Waiting has bounds, in number and in time.
 //!
 //! Not here: LOCK and UNLOCK (`lock`), what a lock covers (`common::dav::locks`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use directpush_common::clock::Moment;
 use directpush_common::dav::conditions::Verdict;
@@ -19,8 +21,8 @@ use directpush_common::dav::multistatus::{Condition, Multistatus};
 use directpush_common::dav::request::uri_path;
 use http::{StatusCode, header};
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
-use tokio::time::Instant;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use super::path::{self, Inside, Path, Place, Target};
 use super::reply::{self, Reply};
@@ -29,6 +31,11 @@ use crate::auth::Principal;
 use crate::mailbox::condition::Conditions;
 use crate::mailbox::items::{ItemName, etag, implied_name};
 
+/// Writes of one mailbox's DAV clients that go on or wait, at most.
+const WRITES_MAX: usize = 64;
+/// How long one of them waits for its turn: far less than a stored body may lie without a use.
+const GATE_WAIT: Duration = Duration::from_mins(1);
+
 /// The locks of all mailboxes.
 pub struct Locks {
     origin: Instant,
@@ -36,10 +43,16 @@ pub struct Locks {
 }
 
 /// The locks of one mailbox.
-#[derive(Default)]
 pub struct MailboxLocks {
     gate: Arc<tokio::sync::Mutex<()>>,
+    places: Arc<Semaphore>,
     table: Mutex<LockTable>,
+}
+
+impl Default for MailboxLocks {
+    fn default() -> Self {
+        Self { gate: Arc::default(), places: Arc::new(Semaphore::new(WRITES_MAX)), table: Mutex::default() }
+    }
 }
 
 impl Default for Locks {
@@ -57,9 +70,13 @@ impl Locks {
         self.mailboxes.lock().entry(mailbox).or_default().clone()
     }
 
+    fn if_any(&self, mailbox: u64) -> Option<Arc<MailboxLocks>> {
+        self.mailboxes.lock().get(&mailbox).cloned()
+    }
+
     /// The value of `DAV:lockdiscovery` for a path.
     pub(super) fn discovery(&self, mailbox: u64, path: &LockPath) -> String {
-        let Some(locks) = self.mailboxes.lock().get(&mailbox).cloned() else { return String::new() };
+        let Some(locks) = self.if_any(mailbox) else { return String::new() };
         let now = self.now();
         let table = locks.table.lock();
         lock_body::discovery(table.covering(path, now), now)
@@ -82,14 +99,20 @@ impl Locks {
 pub(super) struct Guard {
     /// What must still hold when the write is made.
     pub(super) conditions: Conditions,
-    inside: Option<(OwnedMutexGuard<()>, Arc<MailboxLocks>)>,
+    /// The same for what is at the destination of a COPY or MOVE: its entity tag when `If` was evaluated.
+    #[expect(clippy::option_option, reason = "not looked at, nothing there, something there")]
+    pub(super) seen_there: Option<Option<String>>,
+    /// None for a front end while nobody has locks.
+    locks: Option<Arc<MailboxLocks>>,
+    /// None for a front end, which no lock binds.
+    held: Option<(OwnedMutexGuard<()>, OwnedSemaphorePermit)>,
     now: Moment,
 }
 
 impl Guard {
     /// What was there is gone, and its locks with it.
     pub(super) fn forget(&self, path: &LockPath) {
-        if let Some((_, locks)) = &self.inside {
+        if let Some(locks) = &self.locks {
             locks.table.lock().forget(path);
         }
     }
@@ -104,7 +127,22 @@ impl Guard {
 
     /// Works with the table of locks; nothing for a front end, which has none.
     pub(super) fn with_table<T>(&self, work: impl FnOnce(&mut LockTable, Moment) -> T) -> Option<T> {
-        self.inside.as_ref().map(|(_, locks)| work(&mut locks.table.lock(), self.now))
+        let locks = self.locks.as_ref().filter(|_| self.held.is_some());
+        locks.map(|locks| work(&mut locks.table.lock(), self.now))
+    }
+
+    /// Lets the write go on, or says why not: 412 for `If`, 423 for locks. `there`: the destination, if there is one.
+    pub(super) async fn allow(
+        &mut self,
+        at: &InMailbox<'_>,
+        touches: &[(LockPath, Touch)],
+        there: Option<&LockPath>,
+    ) -> Result<(), Reply> {
+        if let Some(locks) = self.locks.as_ref().filter(|_| self.held.is_some()) {
+            let seen = look_at(at, locks, self.now, touches, there).await?;
+            (self.conditions.seen, self.seen_there) = (seen.here, seen.there);
+        }
+        Ok(())
     }
 }
 
@@ -170,20 +208,58 @@ pub(super) fn authority<'a>(call: &'a Call<'_>) -> Option<&'a str> {
     }
 }
 
-/// Lets a write in, or says why not: 412 for `If`, 423 for locks.
-pub(super) async fn enter(at: &InMailbox<'_>, touches: &[(LockPath, Touch)]) -> Result<Guard, Reply> {
+/// Waits until it is this write's turn, and looks anew at what is there.
+///
+/// # Errors
+/// 503 if too many wait, or this one waited too long.
+pub(super) async fn enter<'a>(at: &InMailbox<'a>) -> Result<(Guard, InMailbox<'a>), Reply> {
     let call = at.call;
-    let headers = call.conditions().headers;
-    let locks = &call.server.locks;
-    if !matches!(call.principal, Principal::User(_)) {
-        return Ok(Guard { conditions: Conditions { headers, seen: None }, inside: None, now: locks.now() });
+    let (locks, mailbox) = (&call.server.locks, at.account.mailbox);
+    let conditions = call.conditions();
+    let (ours, held) = if matches!(call.principal, Principal::User(_)) {
+        let ours = locks.of(mailbox);
+        let place = ours.places.clone().try_acquire_owned().map_err(|_| reply::busy())?;
+        let gate = timeout(GATE_WAIT, ours.gate.clone().lock_owned()).await.map_err(|_| reply::busy())?;
+        (Some(ours), Some((gate, place)))
+    } else {
+        (locks.if_any(mailbox), None)
+    };
+    let guard = Guard { conditions, seen_there: None, locks: ours, held, now: locks.now() };
+    Ok((guard, at.anew().await?))
+}
+
+/// Whether a write would be let in now; another may come before it.
+pub(super) async fn look(at: &InMailbox<'_>, touches: &[(LockPath, Touch)]) -> Result<(), Reply> {
+    if !matches!(at.call.principal, Principal::User(_)) {
+        return Ok(());
     }
+    let locks = &at.call.server.locks;
     let ours = locks.of(at.account.mailbox);
-    let gate = ours.gate.clone().lock_owned().await;
-    let now = locks.now();
-    let header = call.header("if").map(IfHeader::parse).transpose().map_err(reply::bad)?;
-    let mut seen = None;
+    look_at(at, &ours, locks.now(), touches, None).await.map(drop)
+}
+
+/// The entity tags that were there when `If` was evaluated, if it asked for any.
+#[derive(Default)]
+#[expect(clippy::option_option, reason = "not looked at, nothing there, something there")]
+struct Seen {
+    here: Option<Option<String>>,
+    there: Option<Option<String>>,
+}
+
+async fn look_at(
+    at: &InMailbox<'_>,
+    ours: &MailboxLocks,
+    now: Moment,
+    touches: &[(LockPath, Touch)],
+    there: Option<&LockPath>,
+) -> Result<Seen, Reply> {
+    let call = at.call;
+    let value = call.header("if");
+    let header = value.map(IfHeader::parse).transpose().map_err(reply::bad)?;
+    let mut seen = Seen::default();
     if let Some(header) = &header {
+        let here = lock_path(at, &at.target, &at.inside).await?;
+        let has_tags = value.is_some_and(|value| value.contains('['));
         let mut states: HashMap<Option<&str>, ResourceState> = HashMap::new();
         for resource in header.resources() {
             let place = match resource {
@@ -193,8 +269,11 @@ pub(super) async fn enter(at: &InMailbox<'_>, touches: &[(LockPath, Touch)]) -> 
             let Some((inside, target)) = place else { continue };
             let path = lock_path(at, &target, &inside).await?;
             let etag = tag_of(at, &target).await?;
-            if resource.is_none() && call.header("if").is_some_and(|value| value.contains('[')) {
-                seen = Some(etag.clone());
+            if has_tags && path == here {
+                seen.here = Some(etag.clone());
+            }
+            if has_tags && Some(&path) == there {
+                seen.there = Some(etag.clone());
             }
             let tokens = ours.table.lock().covering(&path, now).into_iter().map(token).collect();
             states.insert(resource, ResourceState { tokens, etag });
@@ -208,7 +287,7 @@ pub(super) async fn enter(at: &InMailbox<'_>, touches: &[(LockPath, Touch)]) -> 
         let allowed = ours.table.lock().allows(path, *touch, &tokens, now);
         allowed.map_err(|locked| refusal(call, &locked))?;
     }
-    Ok(Guard { conditions: Conditions { headers, seen }, inside: Some((gate, ours)), now })
+    Ok(seen)
 }
 
 fn token(lock: &Lock) -> String {

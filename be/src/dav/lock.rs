@@ -3,6 +3,8 @@
 //! A LOCK of a name where nothing is makes an empty resource there, which is no item: no phone hears of it.
 
 use bytes::Bytes;
+use directpush_common::change::{Cause, Maker};
+use directpush_common::dav::conditions::Tags;
 use directpush_common::dav::if_header::IfHeader;
 use directpush_common::dav::lock_body::{LockInfo, lock_answer};
 use directpush_common::dav::locks::{LockLimits, LockRefusal, NewLock, Touch};
@@ -17,6 +19,7 @@ use super::path::{Target, folder_url};
 use super::reply::{self, Reply};
 use super::{InMailbox, body_bytes, not_found};
 use crate::auth::Principal;
+use crate::error::Error;
 use crate::mailbox::items::{Content, ItemName};
 use crate::mailbox::kind;
 
@@ -37,7 +40,9 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         Depth::Infinity => true,
         _ => return Err(reply::text(StatusCode::BAD_REQUEST, "a lock has Depth 0 or infinity")),
     };
-    let (creates, root) = match &at.target {
+    let (mut guard, at) = guard::enter(at).await?;
+    let at = &at;
+    let (mut creates, root) = match &at.target {
         Target::Mailbox => (false, at.account.name.mailbox_url()),
         Target::Folder(folder) => {
             (false, folder_url(&at.account.name, &at.state, *folder).unwrap_or_default())
@@ -57,7 +62,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
     };
     let path = guard::lock_path(at, &at.target, &at.inside).await?;
     let touches = [(path.clone(), Touch::Member)];
-    let guard = guard::enter(at, if creates { &touches } else { &[] }).await?;
+    guard.allow(at, if creates { &touches } else { &[] }, None).await?;
     let mut guid = [0; 16];
     getrandom::fill(&mut guid)
         .map_err(|_| reply::text(StatusCode::INTERNAL_SERVER_ERROR, "no random numbers"))?;
@@ -78,29 +83,44 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         Some(Err(refused)) => return Err(refusal(call.href(), refused)),
         None => return Err(not_found()),
     };
-    if creates && let Err(error) = make(at, &guard).await {
-        guard.with_table(|table, now| table.unlock(&path, &token, now));
-        return Err(error);
+    if creates {
+        match make(at, &guard).await {
+            Ok(()) => {}
+            // Mail or a phone's item came to be there meanwhile: that is what is locked.
+            Err(Error::Precondition | Error::Conflict(_)) if is_taken(at).await? => creates = false,
+            Err(error) => {
+                guard.with_table(|table, now| table.unlock(&path, &token, now));
+                return Err(reply::failure(&error));
+            }
+        }
     }
     let status = if creates { StatusCode::CREATED } else { StatusCode::OK };
     let reply = reply::body(status, "text/xml; charset=\"utf-8\"", xml);
     Ok(reply::with(reply, HeaderName::from_static("lock-token"), &format!("<{token}>")))
 }
 
-/// The empty resource of a lock where nothing was (RFC 4918 7.3).
-async fn make(at: &InMailbox<'_>, guard: &Guard) -> Result<(), Reply> {
+/// Whether something has this name now.
+async fn is_taken(at: &InMailbox<'_>) -> Result<bool, Reply> {
+    let at = at.anew().await?;
+    match &at.target {
+        Target::Item { folder, name } => at.there(*folder, name).await,
+        target => Ok(matches!(target, Target::Folder(_))),
+    }
+}
+
+/// The empty resource of a lock where nothing was (RFC 4918 7.3); nothing that is there is replaced by it.
+async fn make(at: &InMailbox<'_>, guard: &Guard) -> Result<(), Error> {
     let Target::Item { folder, name: ItemName::Name(name) } = &at.target else { return Ok(()) };
     let boxes = &at.call.server.boxes;
-    let body = boxes.store.bodies.put(Bytes::new()).await.map_err(|error| reply::failure(&error.into()))?;
+    let body = boxes.store.bodies.put(Bytes::new()).await?;
     let (kind, content_type) = kind::classify(name, None, b"");
     let content = Content { body, size: 0, content_type, kind };
     let name = ItemName::Name(name.clone());
-    let maker = at.call.maker()?;
-    let put = boxes.put(at.account.mailbox, *folder, name, content, maker, guard.conditions.clone()).await;
-    put.map(drop).map_err(|error| {
-        boxes.body_dropped(body);
-        reply::failure(&error)
-    })
+    let maker = Maker::of(Cause::Dav);
+    let mut conditions = guard.conditions.clone();
+    conditions.headers.if_none_match = Some(Tags::Any);
+    let put = boxes.put(at.account.mailbox, *folder, name, content, maker, conditions).await;
+    put.map(drop).inspect_err(|_| boxes.body_dropped(body))
 }
 
 fn refusal(href: &str, refused: LockRefusal) -> Reply {
@@ -122,8 +142,10 @@ fn refusal(href: &str, refused: LockRefusal) -> Reply {
 
 /// LOCK without a body: the lock named by `If` begins anew (RFC 4918 9.10.2).
 async fn refresh(at: &InMailbox<'_>, timeout: Option<Timeout>) -> Result<Reply, Reply> {
+    let (mut guard, at) = guard::enter(at).await?;
+    let at = &at;
     let path = guard::lock_path(at, &at.target, &at.inside).await?;
-    let guard = guard::enter(at, &[]).await?;
+    guard.allow(at, &[], None).await?;
     let header = at.call.header("if").map(IfHeader::parse).transpose().map_err(reply::bad)?;
     let header =
         header.ok_or_else(|| reply::text(StatusCode::BAD_REQUEST, "which lock is to be refreshed?"))?;
@@ -144,8 +166,10 @@ pub(super) async fn unlock(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     let header = at.call.header("lock-token");
     let header = header.ok_or_else(|| reply::text(StatusCode::BAD_REQUEST, "Lock-Token is missing"))?;
     let token = lock_token(header).map_err(reply::bad)?;
+    let (mut guard, at) = guard::enter(at).await?;
+    let at = &at;
     let path = guard::lock_path(at, &at.target, &at.inside).await?;
-    let guard = guard::enter(at, &[]).await?;
+    guard.allow(at, &[], None).await?;
     match guard.with_table(|table, now| table.unlock(&path, token, now)) {
         Some(Ok(())) => Ok(reply::empty(StatusCode::NO_CONTENT)),
         _ => Err(reply::condition(Condition::LockTokenMatchesRequestUri, [])),

@@ -12,6 +12,12 @@ use crate::mailbox::folders::ROOT;
 use crate::mailbox::items::ItemName;
 
 pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
+    let read = body::read(at.call.server, &at.call.parts.headers, incoming, NAME_BYTES_MAX as u64).await?;
+    if !read.bytes.is_empty() {
+        return Err(reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "MKCOL takes no body"));
+    }
+    let (mut guard, at) = guard::enter(at).await?;
+    let at = &at;
     let (parent, name) = match &at.target {
         Target::Top(name) => (ROOT, name.clone()),
         Target::Item { folder, name: ItemName::Name(name) } => (*folder, name.clone()),
@@ -23,12 +29,8 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
             return Err(reply::text(StatusCode::FORBIDDEN, "no folder can be made here"));
         }
     };
-    let read = body::read(at.call.server, &at.call.parts.headers, incoming, NAME_BYTES_MAX as u64).await?;
-    if !read.bytes.is_empty() {
-        return Err(reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "MKCOL takes no body"));
-    }
     let path = guard::lock_path(at, &at.target, &at.inside).await?;
-    let guard = guard::enter(at, &[(path, Touch::Member)]).await?;
+    guard.allow(at, &[(path, Touch::Member)], None).await?;
     guard.conditions.check(None).map_err(|error| reply::failure(&error))?;
     let boxes = &at.call.server.boxes;
     let made = boxes.make_folder(at.account.mailbox, parent, name, None, at.call.device()?).await;

@@ -39,6 +39,7 @@ use http::{StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::auth::{Principal, Refusal};
+use crate::error::Error;
 use crate::http::body;
 use crate::http::connection::Fragment;
 use crate::mailbox::State;
@@ -54,6 +55,8 @@ pub(crate) const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MO
                                 UNLOCK, REPORT, SEARCH, SUBSCRIBE, UNSUBSCRIBE, POLL";
 /// Methods that exist but that we do not have: 405 rather than 501.
 const KNOWN: [&str; 5] = ["POST", "PATCH", "TRACE", "CONNECT", "NOTIFY"];
+/// Methods that write to a mailbox.
+const WRITES: [&str; 8] = ["PUT", "DELETE", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "PROPPATCH"];
 /// Bytes of an XML body, at most.
 const XML_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -66,6 +69,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// A request to the own mailbox.
+#[derive(Clone)]
 pub(crate) struct InMailbox<'a> {
     pub(crate) call: &'a Call<'a>,
     pub(crate) account: Arc<Account>,
@@ -74,7 +78,15 @@ pub(crate) struct InMailbox<'a> {
     pub(crate) target: Target,
 }
 
-impl InMailbox<'_> {
+impl<'a> InMailbox<'a> {
+    /// The same request to what is there now.
+    pub(crate) async fn anew(&self) -> Result<InMailbox<'a>, Reply> {
+        let state = self.call.server.boxes.state(self.account.mailbox).await;
+        let state = state.map_err(|error| reply::failure(&error))?;
+        let target = path::find(&state, &self.inside);
+        Ok(InMailbox { state, target, ..self.clone() })
+    }
+
     /// A member of a folder, if it is there.
     pub(crate) async fn member_if_there(
         &self,
@@ -203,6 +215,16 @@ pub async fn answer(
         ),
         Principal::User(account) => Some(account.name.to_string()),
     };
+    if WRITES.contains(&method) {
+        // A task of its own: a client that hangs up ends no write half way, and frees no lock under it.
+        let (server, parts) = (server.clone(), parts.clone());
+        let work = async move {
+            let call = Call { server: &server, parts: &parts, path, principal };
+            dispatch(&call, parts.method.as_str(), incoming).await
+        };
+        let done = tokio::spawn(work).await;
+        return done.map_or_else(|_| reply::failure(&Error::Task), |(Ok(reply) | Err(reply))| reply);
+    }
     let call = Call { server, parts, path, principal };
     match dispatch(&call, method, incoming).await {
         Ok(reply) | Err(reply) => reply,

@@ -280,6 +280,15 @@ pub(super) fn wants_dead(asked: &Propfind) -> bool {
     }
 }
 
+/// Whether it asks for the locks.
+pub(super) fn wants_locks(asked: &Propfind) -> bool {
+    match asked {
+        Propfind::All { .. } => true,
+        Propfind::Names => false,
+        Propfind::These(names) => names.iter().any(|name| name.is(DAV, "lockdiscovery")),
+    }
+}
+
 /// One `D:response`. `brief` leaves out what was not found (`Brief: t`).
 pub(super) fn response(
     out: &mut String,

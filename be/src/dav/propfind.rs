@@ -7,12 +7,14 @@ use directpush_common::dav::request::{Depth, brief};
 use directpush_common::dav::xml::escape;
 use directpush_common::names::{decode_segment, encode_segment};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::get::numbered;
 use super::path::{DevicePlace, Place, Target, folder_url};
 use super::properties;
 use super::reply::{self, Reply};
 use super::{Call, InMailbox, body_bytes, not_found};
+use crate::http::body;
 use crate::mailbox::folders::ROOT;
 use crate::mailbox::items::{Member, implied_name};
 use crate::mailbox::properties::Properties;
@@ -20,9 +22,13 @@ use crate::mailbox::quota::Quota;
 
 /// Items read at a time, and listed in all; RFC 6578 is for folders that hold more.
 pub(super) const PAGE: usize = 500;
+/// The same where dead properties are read with them.
+const PAGE_DEAD: usize = 100;
 const LISTED_MAX: usize = 20_000;
 /// Bytes of an answer from which on no more is listed.
 pub(super) const LISTED_BYTES_MAX: usize = 16 << 20;
+/// Bytes of an answer that needs no place in memory.
+const UNPLACED_BYTES_MAX: usize = 64 << 10;
 
 fn depth(call: &Call<'_>) -> Result<Depth, Reply> {
     // None means infinity (RFC 4918 9.1).
@@ -68,6 +74,9 @@ pub(super) struct Listing<'a> {
     brief: bool,
     /// Dead properties may matter.
     dead: bool,
+    /// Locks are told.
+    locks: bool,
+    place: Option<OwnedSemaphorePermit>,
     quota: Quota,
     pub(super) out: String,
 }
@@ -97,24 +106,17 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
                     properties::mailbox(&at.account.name, &at.state, &listing.quota, listing.locks(&href));
                 listing.tell(&href, &found, &Properties::default());
             }
-            if depth.members() {
-                listing.subfolders(ROOT).await?;
+            if depth.members() && listing.subfolders(ROOT).await? {
+                listing.tell_more(&at.account.name.mailbox_url());
             }
         }
         Target::Folder(folder) => {
             if depth.root() {
                 listing.folder(*folder).await?;
             }
-            if depth.members() {
-                listing.subfolders(*folder).await?;
-                if listing.members(*folder).await? {
-                    let href = folder_url(&at.account.name, &at.state, *folder).unwrap_or_default();
-                    listing.out.push_str(&format!(
-                        "<D:response><D:href>{}</D:href><D:status>HTTP/1.1 507 Insufficient Storage</D:status>\
-                         <D:error><D:number-of-matches-within-limits/></D:error></D:response>",
-                        escape(&href)
-                    ));
-                }
+            if depth.members() && (listing.subfolders(*folder).await? || listing.members(*folder).await?) {
+                let href = folder_url(&at.account.name, &at.state, *folder).unwrap_or_default();
+                listing.tell_more(&href);
             }
         }
         Target::Item { .. } if call.path.slash => return Err(not_found()),
@@ -127,8 +129,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         }
         Target::Device(_) | Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
     }
-    listing.out.push_str(properties::CLOSE);
-    Ok(reply::multi_status(listing.out))
+    Ok(listing.finish())
 }
 
 impl<'a> Listing<'a> {
@@ -136,11 +137,42 @@ impl<'a> Listing<'a> {
         let quota = at.state.quota(&at.call.server.boxes);
         let mut out = String::new();
         properties::open(&mut out);
-        Self { at, asked, brief, dead, quota, out }
+        let locks = properties::wants_locks(&asked);
+        Self { at, asked, brief, dead, locks, place: None, quota, out }
     }
 
-    pub(super) fn tell_row(&mut self, row: &Row) {
+    /// Tells of a resource; says whether no more is to be told.
+    pub(super) async fn tell_row(&mut self, row: &Row) -> Result<bool, Reply> {
         self.tell(&row.href, &row.found, &row.dead);
+        let bytes = self.out.len();
+        let budget = &self.at.call.server.budget;
+        if bytes > UNPLACED_BYTES_MAX && !budget.grow(&mut self.place, bytes as u64).await {
+            return Err(reply::busy());
+        }
+        Ok(bytes >= LISTED_BYTES_MAX)
+    }
+
+    /// There is more in this folder than is told.
+    fn tell_more(&mut self, href: &str) {
+        self.out.push_str(&format!(
+            "<D:response><D:href>{}</D:href><D:status>HTTP/1.1 507 Insufficient Storage</D:status>\
+             <D:error><D:number-of-matches-within-limits/></D:error></D:response>",
+            escape(href)
+        ));
+    }
+
+    /// The answer, which keeps its place in memory until it is sent.
+    pub(super) fn finish(mut self) -> Reply {
+        self.out.push_str(properties::CLOSE);
+        match self.place {
+            Some(place) => reply::multi_status(body::placed(self.out.into(), place)),
+            None => reply::multi_status(self.out),
+        }
+    }
+
+    /// Members read at a time.
+    pub(super) fn page_len(&self) -> usize {
+        if self.dead { PAGE_DEAD } else { PAGE }
     }
 
     fn tell(&mut self, href: &str, found: &[properties::Property], dead: &Properties) {
@@ -149,17 +181,20 @@ impl<'a> Listing<'a> {
 
     /// The locks on what has this friendly URL.
     fn locks(&self, href: &str) -> String {
+        if !self.locks {
+            return String::new();
+        }
         let inside = href.get(self.at.account.name.mailbox_url().len()..).unwrap_or_default();
         let segments = inside.split('/').filter(|segment| !segment.is_empty());
         let names = segments.map(|segment| decode_segment(segment).unwrap_or_default());
         self.at.call.server.locks.discovery(self.at.account.mailbox, &LockPath::new(names))
     }
 
-    async fn folder(&mut self, counter: u64) -> Result<(), Reply> {
-        if let Some(row) = self.folder_row(counter).await? {
-            self.tell_row(&row);
+    async fn folder(&mut self, counter: u64) -> Result<bool, Reply> {
+        match self.folder_row(counter).await? {
+            Some(row) => self.tell_row(&row).await,
+            None => Ok(false),
         }
-        Ok(())
     }
 
     /// A permanent URL is answered with the friendly one: that is how it is resolved.
@@ -178,18 +213,22 @@ impl<'a> Listing<'a> {
         Ok(Some(Row { href, found, dead }))
     }
 
-    async fn subfolders(&mut self, parent: u64) -> Result<(), Reply> {
+    /// Lists the folders in one; says whether there are more than are listed.
+    async fn subfolders(&mut self, parent: u64) -> Result<bool, Reply> {
         let children: Vec<u64> = self.at.state.tree.children(parent).map(|(counter, _)| counter).collect();
         for counter in children {
-            self.folder(counter).await?;
+            if self.folder(counter).await? {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Lists a folder's members; says whether there are more than are listed.
     async fn members(&mut self, folder: u64) -> Result<bool, Reply> {
         let at = self.at;
         let mut listed = 0;
+        let page_len = self.page_len();
         for file in [false, true] {
             let mut after = 0;
             loop {
@@ -197,15 +236,15 @@ impl<'a> Listing<'a> {
                     .call
                     .server
                     .boxes
-                    .members_after(at.account.mailbox, folder, file, after, PAGE)
+                    .members_after(at.account.mailbox, folder, file, after, page_len)
                     .await
                     .map_err(|error| reply::failure(&error))?;
                 let (count, last) = (page.len(), page.last().map(|member| member.id));
-                self.page(folder, page, None).await?;
+                let full = self.page(folder, page, None).await?;
                 listed += count;
                 match last {
-                    Some(_) if listed >= LISTED_MAX || self.out.len() >= LISTED_BYTES_MAX => return Ok(true),
-                    Some(last) if count == PAGE => after = last,
+                    Some(_) if full || listed >= LISTED_MAX => return Ok(true),
+                    Some(last) if count == page_len => after = last,
                     _ => break,
                 }
             }
@@ -213,36 +252,41 @@ impl<'a> Listing<'a> {
         Ok(false)
     }
 
-    /// Tells of some members, under their friendly URLs or under the one that was asked for.
-    async fn page(&mut self, folder: u64, page: Vec<Member>, href: Option<&str>) -> Result<(), Reply> {
-        for mut row in self.rows(folder, page).await? {
+    /// Tells of some members, under their friendly URLs or under the one that was asked for; says whether no more
+    /// is to be told.
+    async fn page(&mut self, folder: u64, page: Vec<Member>, href: Option<&str>) -> Result<bool, Reply> {
+        let dead = self.dead_of(folder, &page).await?;
+        for (member, dead) in page.iter().zip(dead) {
+            let mut row = self.row(folder, member, dead);
             if let Some(href) = href {
                 href.clone_into(&mut row.href);
             }
-            self.tell_row(&row);
+            if self.tell_row(&row).await? {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
-    pub(super) async fn rows(&self, folder: u64, page: Vec<Member>) -> Result<Vec<Row>, Reply> {
+    /// The dead properties of some members, in their order; empty ones if they do not matter.
+    pub(super) async fn dead_of(&self, folder: u64, page: &[Member]) -> Result<Vec<Properties>, Reply> {
+        let at = self.at;
+        if !self.dead {
+            return Ok(page.iter().map(|_| Properties::default()).collect());
+        }
+        let dead = at.call.server.boxes.properties_of(at.account.mailbox, folder, page).await;
+        dead.map_err(|error| reply::failure(&error))
+    }
+
+    pub(super) fn row(&self, folder: u64, member: &Member, dead: Properties) -> Row {
         let at = self.at;
         let base = folder_url(&at.account.name, &at.state, folder).unwrap_or_default();
-        let dead = if self.dead {
-            let dead = at.call.server.boxes.properties_of(at.account.mailbox, folder, &page).await;
-            dead.map_err(|error| reply::failure(&error))?
-        } else {
-            Vec::new()
-        };
-        let mut dead = dead.into_iter();
-        let rows = page.iter().map(|member| {
-            let installation = at.state.head.installation;
-            let name = member.item.name.clone().unwrap_or_else(|| implied_name(installation, member.id));
-            let href = format!("{base}{}", encode_segment(&name));
-            let locks = self.locks(&href);
-            let found = properties::item(&at.account.name, &at.state, folder, member, locks);
-            Row { href, found, dead: dead.next().unwrap_or_default() }
-        });
-        Ok(rows.collect())
+        let installation = at.state.head.installation;
+        let name = member.item.name.clone().unwrap_or_else(|| implied_name(installation, member.id));
+        let href = format!("{base}{}", encode_segment(&name));
+        let locks = self.locks(&href);
+        let found = properties::item(&at.account.name, &at.state, folder, member, locks);
+        Row { href, found, dead }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
             names.push(step.name().clone());
         }
     }
+    let (mut guard, at) = guard::enter(at).await?;
+    let at = &at;
     let mut patch = Patch::default();
     let mut refused = Vec::new();
     let is_member = matches!(at.target, Target::Item { .. });
@@ -48,7 +50,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         Target::Top(_) | Target::NoParent | Target::Nothing => return Err(not_found()),
     }
     let path = guard::lock_path(at, &at.target, &at.inside).await?;
-    let guard = guard::enter(at, &[(path, Touch::Resource)]).await?;
+    guard.allow(at, &[(path, Touch::Resource)], None).await?;
     let boxes = &at.call.server.boxes;
     let mailbox = at.account.mailbox;
     if !refused.is_empty() {

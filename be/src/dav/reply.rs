@@ -33,7 +33,7 @@ pub fn body(status: StatusCode, content_type: &'static str, body: impl Into<Byte
 }
 
 /// 207.
-pub fn multi_status(xml: String) -> Reply {
+pub fn multi_status(xml: impl Into<Bytes>) -> Reply {
     body(StatusCode::MULTI_STATUS, "text/xml; charset=\"utf-8\"", xml)
 }
 

@@ -17,7 +17,7 @@ use http::{HeaderName, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::path::{self, Path, Place, Target};
-use super::propfind::{LISTED_BYTES_MAX, Listing, PAGE, Row};
+use super::propfind::{Listing, Row};
 use super::reply::{self, Reply};
 use super::{InMailbox, body_bytes, guard, not_found, properties};
 use crate::mailbox::folders::ROOT;
@@ -26,6 +26,8 @@ use crate::mailbox::folders::ROOT;
 const EXAMINED_MAX: usize = 100_000;
 /// Resources found by one request, at most.
 const FOUND_MAX: usize = 10_000;
+/// Bytes of what was found, before the answer is made of it.
+const FOUND_BYTES_MAX: usize = 32 << 20;
 
 /// One resource that was found.
 struct Hit {
@@ -39,6 +41,7 @@ struct Hunt<'a> {
     listing: Listing<'a>,
     hits: Vec<Hit>,
     examined: usize,
+    bytes: usize,
 }
 
 pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
@@ -49,7 +52,15 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
     })?;
     let asked = match &search.select {
         Select::All => Propfind::All { include: Vec::new() },
-        Select::These(uris) => Propfind::These(uris.iter().filter_map(|uri| property_name(uri)).collect()),
+        Select::These(uris) => {
+            let mut names: Vec<PropertyName> = Vec::new();
+            for name in uris.iter().filter_map(|uri| property_name(uri)) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            Propfind::These(names)
+        }
     };
     let looked_at: Vec<PropertyName> = search
         .condition
@@ -60,7 +71,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         .collect();
     let dead = properties::wants_dead(&asked) || properties::wants_dead(&Propfind::These(looked_at));
     let listing = Listing::new(at, asked, brief(call.header("brief")), dead);
-    let mut hunt = Hunt { search: &search, listing, hits: Vec::new(), examined: 0 };
+    let mut hunt = Hunt { search: &search, listing, hits: Vec::new(), examined: 0, bytes: 0 };
     for scope in &search.scopes {
         hunt.scope(scope).await?;
     }
@@ -78,16 +89,11 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         let wanted = |parts: &Vec<(u64, u64)>| {
             parts.iter().any(|(first, last)| (*first..=*last).contains(&(n as u64)))
         };
-        if parts.as_ref().is_none_or(wanted) {
-            listing.tell_row(&hit.row);
-        }
-        if listing.out.len() > LISTED_BYTES_MAX {
+        if parts.as_ref().is_none_or(wanted) && listing.tell_row(&hit.row).await? {
             return Err(reply::condition(Condition::NumberOfMatchesWithinLimits, []));
         }
     }
-    listing.out.push_str(properties::CLOSE);
-    let reply = reply::multi_status(listing.out);
-    let reply = reply::with(reply, HeaderName::from_static("accept-ranges"), "rows");
+    let reply = reply::with(listing.finish(), HeaderName::from_static("accept-ranges"), "rows");
     Ok(match parts {
         Some(parts) => reply::with(reply, header::CONTENT_RANGE, &range::content_rows(&parts, total)),
         None => reply,
@@ -125,7 +131,9 @@ impl Hunt<'_> {
             let children: Vec<u64> = at.state.tree.children(folder).map(|(child, _)| child).collect();
             for child in &children {
                 let row = self.listing.folder_row(*child).await?;
-                self.look_at(row.into_iter().collect())?;
+                if let Some(row) = row {
+                    self.look_at(row)?;
+                }
             }
             if folder != ROOT && scope.traversal != Traversal::Hierarchical {
                 self.members(folder).await?;
@@ -139,17 +147,22 @@ impl Hunt<'_> {
 
     async fn members(&mut self, folder: u64) -> Result<(), Reply> {
         let at = self.listing.at;
+        let page_len = self.listing.page_len();
         for file in [false, true] {
             let mut after = 0;
             loop {
                 let boxes = &at.call.server.boxes;
-                let page = boxes.members_after(at.account.mailbox, folder, file, after, PAGE).await;
+                let page = boxes.members_after(at.account.mailbox, folder, file, after, page_len).await;
                 let page = page.map_err(|error| reply::failure(&error))?;
                 let (count, last) = (page.len(), page.last().map(|member| member.id));
-                let rows = self.listing.rows(folder, page).await?;
-                self.look_at(rows)?;
+                let dead = self.listing.dead_of(folder, &page).await?;
+                for (member, dead) in page.iter().zip(dead) {
+                    self.look_at(self.listing.row(folder, member, dead))?;
+                }
+                // A page is read without waiting when it is in memory; others are to have their turn.
+                tokio::task::yield_now().await;
                 match last {
-                    Some(last) if count == PAGE => after = last,
+                    Some(last) if count == page_len => after = last,
                     _ => break,
                 }
             }
@@ -157,21 +170,28 @@ impl Hunt<'_> {
         Ok(())
     }
 
-    fn look_at(&mut self, rows: Vec<Row>) -> Result<(), Reply> {
-        for mut row in rows {
-            self.examined += 1;
-            // Exchange has the URL as a property too, and its clients select it.
-            row.found.push((DAV, "href", xml::escape(&row.href)));
-            let found = self.search.matches(|uri| value(&row, uri));
-            if found {
-                let key = self.search.sort_key(|uri| value(&row, uri));
-                self.hits.push(Hit { key, row });
-            }
-            if self.examined > EXAMINED_MAX || self.hits.len() > FOUND_MAX {
-                return Err(reply::condition(Condition::NumberOfMatchesWithinLimits, []));
-            }
+    fn look_at(&mut self, mut row: Row) -> Result<(), Reply> {
+        self.examined += 1;
+        // Exchange has the URL as a property too, and its clients select it.
+        row.found.push((DAV, "href", xml::escape(&row.href)));
+        if self.search.matches(|uri| value(&row, uri)) {
+            let key = self.search.sort_key(|uri| value(&row, uri));
+            self.bytes += row.bytes();
+            self.hits.push(Hit { key, row });
+        }
+        let too_much = self.bytes > FOUND_BYTES_MAX || self.hits.len() > FOUND_MAX;
+        if too_much || self.examined > EXAMINED_MAX {
+            return Err(reply::condition(Condition::NumberOfMatchesWithinLimits, []));
         }
         Ok(())
+    }
+}
+
+impl Row {
+    /// About what it takes of memory.
+    fn bytes(&self) -> usize {
+        let live: usize = self.found.iter().map(|property| size_of_val(property) + property.2.len()).sum();
+        self.href.len() + live + self.dead.0.iter().map(|property| 64 + property.xml.len()).sum::<usize>()
     }
 }
 

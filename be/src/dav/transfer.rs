@@ -1,7 +1,7 @@
 //! COPY and MOVE (RFC 4918 9.8, 9.9): a member to another folder or name, a folder to another place or name.
 //!
 //! A permanent folder URL as `Destination` means "into it, under the name it has"; that is how a front
-//! end moves. A member's new permanent URL is the answer's `Location`.
+//! end moves. Nothing is overwritten then: an item whose name is taken gets another one. A member's new permanent URL is the answer's `Location`.
 
 use directpush_common::dav::locks::{LockPath, Touch};
 use directpush_common::dav::multistatus::Multistatus;
@@ -10,7 +10,7 @@ use directpush_common::names::{FolderId, ItemId, encode_segment};
 use directpush_common::numbers::Number;
 use http::{StatusCode, header};
 
-use super::guard;
+use super::guard::{self, Guard};
 use super::path::{self, Inside, Path, Place, Target};
 use super::reply::{self, Reply};
 use super::{InMailbox, not_found};
@@ -27,6 +27,8 @@ pub(super) enum Verb {
 
 pub(super) async fn answer(at: &InMailbox<'_>, verb: Verb) -> Result<Reply, Reply> {
     let call = at.call;
+    let (guard, at) = guard::enter(at).await?;
+    let at = &at;
     let destination = destination(at)?;
     let overwrite = overwrite(call.header("overwrite")).map_err(reply::bad)?;
     let depth = Depth::parse(call.header("depth"), Depth::Infinity).map_err(reply::bad)?;
@@ -36,7 +38,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, verb: Verb) -> Result<Reply, Repl
             if at.call.path.slash {
                 return Err(not_found());
             }
-            member(at, verb, *folder, name, destination, overwrite, by).await
+            member(at, guard, verb, (*folder, name), destination, overwrite, by).await
         }
         Target::Folder(folder) => {
             let deep = match (verb, depth) {
@@ -44,7 +46,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, verb: Verb) -> Result<Reply, Repl
                 (Verb::Copy, Depth::Zero) => false,
                 _ => return Err(reply::text(StatusCode::BAD_REQUEST, "no such Depth here")),
             };
-            folder_to(at, verb, *folder, destination, overwrite, deep, by).await
+            folder_to(at, guard, verb, (*folder, deep), destination, overwrite, by).await
         }
         Target::Mailbox | Target::FlatTop | Target::Device(_) => {
             Err(reply::text(StatusCode::FORBIDDEN, "this stays"))
@@ -114,15 +116,16 @@ async fn touches(
 
 async fn member(
     at: &InMailbox<'_>,
+    mut guard: Guard,
     verb: Verb,
-    folder: u64,
-    name: &ItemName,
+    (folder, name): (u64, &ItemName),
     destination: Destination,
     overwrite: bool,
     by: By,
 ) -> Result<Reply, Reply> {
     let permanent = matches!(destination.inside, Inside::Permanent { .. });
-    let (to, to_path) = match destination.target {
+    let destination_is_folder = !permanent && matches!(destination.target, Target::Folder(_));
+    let (mut to, to_path) = match destination.target {
         Target::Folder(into) if permanent => {
             let own = match at.member_if_there(folder, name).await? {
                 Some(member) => {
@@ -133,7 +136,7 @@ async fn member(
             };
             let there = Target::Item { folder: into, name: ItemName::Name(own) };
             let path = guard::lock_path(at, &there, &destination.inside).await?;
-            (To { folder: into, name: None, overwrite }, path)
+            (To { folder: into, name: None, overwrite: false, seen: None }, path)
         }
         _ => {
             let (into, name) = place(at, &destination)?;
@@ -141,11 +144,14 @@ async fn member(
                 return Err(reply::text(StatusCode::FORBIDDEN, "items live in folders"));
             }
             let path = guard::lock_path(at, &destination.target, &destination.inside).await?;
-            (To { folder: into, name: Some(name), overwrite }, path)
+            (To { folder: into, name: Some(name), overwrite, seen: None }, path)
         }
     };
     let (from, touches) = touches(at, verb, &to_path).await?;
-    let guard = guard::enter(at, &touches).await?;
+    guard.allow(at, &touches, Some(&to_path)).await?;
+    if !permanent {
+        to.seen = guard.seen_there.clone();
+    }
     let (boxes, mailbox) = (&at.call.server.boxes, at.account.mailbox);
     let conditions = guard.conditions.clone();
     let done = match verb {
@@ -155,6 +161,9 @@ async fn member(
     let done = done.map_err(|error| reply::failure(&error))?;
     if verb == Verb::Move && from != to_path {
         guard.forget(&from);
+    }
+    if !done.created && (verb == Verb::Move || destination_is_folder) && from != to_path {
+        guard.forget(&to_path);
     }
     let installation = at.state.head.installation;
     let url =
@@ -166,19 +175,19 @@ async fn member(
 
 async fn folder_to(
     at: &InMailbox<'_>,
+    mut guard: Guard,
     verb: Verb,
-    folder: u64,
+    (folder, deep): (u64, bool),
     destination: Destination,
     overwrite: bool,
-    deep: bool,
     by: By,
 ) -> Result<Reply, Reply> {
     let (parent, name) = place(at, &destination)?;
     let to_path = guard::lock_path(at, &destination.target, &destination.inside).await?;
     let (from, touches) = touches(at, verb, &to_path).await?;
-    let guard = guard::enter(at, &touches).await?;
+    guard.allow(at, &touches, Some(&to_path)).await?;
     guard.check_folder()?;
-    let to = To { folder: parent, name: Some(name), overwrite };
+    let to = To { folder: parent, name: Some(name), overwrite, seen: guard.seen_there.clone() };
     let (boxes, mailbox) = (&at.call.server.boxes, at.account.mailbox);
     let failure = |error| reply::failure(&error);
     let (created, failed) = match verb {
@@ -190,6 +199,9 @@ async fn folder_to(
     };
     if verb == Verb::Move && from != to_path {
         guard.forget(&from);
+    }
+    if !created && from != to_path {
+        guard.forget(&to_path);
     }
     if let Some((below, error)) = failed {
         let mut href = destination.href.trim_end_matches('/').to_owned() + "/";

@@ -29,7 +29,8 @@ pub struct Budget {
 /// A body with its place in memory.
 pub struct Read {
     pub bytes: Bytes,
-    _place: Option<OwnedSemaphorePermit>,
+    /// Held as long as the bytes are.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
@@ -52,7 +53,7 @@ const STEP: u32 = 64;
 
 impl Budget {
     /// Makes a place grow to so many bytes. False if there is no room within a while.
-    async fn grow(&self, place: &mut Option<OwnedSemaphorePermit>, bytes: u64) -> bool {
+    pub async fn grow(&self, place: &mut Option<OwnedSemaphorePermit>, bytes: u64) -> bool {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
         let held = place.as_ref().map_or(0, |place| u32::try_from(place.num_permits()).unwrap_or(u32::MAX));
         if wanted <= held {
@@ -101,7 +102,7 @@ pub async fn read(
         return Err(too_large());
     }
     if length == Some(0) || hyper::body::Body::is_end_stream(&incoming) {
-        return Ok(Read { bytes: Bytes::new(), _place: None });
+        return Ok(Read { bytes: Bytes::new(), place: None });
     }
     let mut start = Instant::now();
     let patience = Duration::from_secs(server.config.limits.request_secs);
@@ -132,7 +133,7 @@ pub async fn read(
             bytes.extend_from_slice(&data);
         }
     }
-    Ok(Read { bytes: bytes.freeze(), _place: place })
+    Ok(Read { bytes: bytes.freeze(), place })
 }
 
 /// 413; the connection ends with it, because what is left of the body is not read.

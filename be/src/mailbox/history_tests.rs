@@ -128,7 +128,12 @@ impl Set {
             }
             Step::Member { at, name, to, new, moves, overwrite } => {
                 let folder = self.folder(at).await;
-                let to = To { folder: self.folder(to).await, name: Some(NAMES[new].into()), overwrite };
+                let to = To {
+                    folder: self.folder(to).await,
+                    name: Some(NAMES[new].into()),
+                    overwrite,
+                    seen: None,
+                };
                 if moves {
                     boxes.move_member(mailbox, folder, named(name), to, by, any()).await.map(drop)
                 } else {
@@ -142,7 +147,12 @@ impl Set {
             }
             Step::Folder { at, to, new, moves, deep } => {
                 let folder = self.folder(at).await;
-                let to = To { folder: self.folder(to).await, name: Some(NAMES[new].into()), overwrite: true };
+                let to = To {
+                    folder: self.folder(to).await,
+                    name: Some(NAMES[new].into()),
+                    overwrite: true,
+                    seen: None,
+                };
                 if moves {
                     boxes.move_folder(mailbox, folder, to, by).await.map(drop)
                 } else {

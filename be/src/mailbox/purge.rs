@@ -215,7 +215,7 @@ mod tests {
         let two = set.add(3, body).await;
         let name = |written: &Written| crate::mailbox::items::ItemName::Id(written.id);
         let (maker, any) = (Maker::of(Cause::Dav), crate::mailbox::condition::Conditions::default());
-        let to = To { folder: 4, name: None, overwrite: true };
+        let to = To { folder: 4, name: None, overwrite: true, seen: None };
         let by = By { maker: maker.clone(), device: None };
         let moved = set.boxes.move_member(set.mailbox, INBOX, name(&one), to, by, any.clone()).await.unwrap();
         set.boxes.remove_item(set.mailbox, 3, name(&two), maker.clone(), any.clone()).await.unwrap();

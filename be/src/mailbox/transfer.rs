@@ -13,7 +13,7 @@ use directpush_common::names::DeviceKey;
 
 use super::condition::Conditions;
 use super::folders::{FIRST_OWN, ROOT, Tree};
-use super::items::{ItemName, Member, Written, implied_name};
+use super::items::{ItemName, Member, Written, etag, implied_id, implied_name};
 use super::properties::{Properties, load};
 use super::quota::Usage;
 use super::tree::Occupant;
@@ -24,13 +24,21 @@ use crate::store::Read;
 /// Members copied by one commit, at most: with all the dead properties they may have, that still fits.
 const STEP: usize = 100;
 
+/// Names tried for a member whose own is taken where it goes.
+const NAMES_TRIED: u32 = 9;
+/// Longest name that is made up, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
 /// Where something goes.
 #[derive(Clone, Debug)]
 pub struct To {
     pub folder: u64,
-    /// The name it gets there; a member keeps its own if there is none.
+    /// The name it gets there. A member keeps its own if there is none, or gets one that is free: nothing is
+    /// overwritten then.
     pub name: Option<String>,
     pub overwrite: bool,
+    /// The entity tag that was there when `If` was evaluated; the inner none: nothing that has one.
+    pub seen: Option<Option<String>>,
 }
 
 /// What became of the copy of a folder.
@@ -63,7 +71,33 @@ impl Writer {
                 return Err(Error::Forbidden("a default folder cannot be overwritten"));
             }
         }
+        let tag = match &found {
+            Some(Occupant::Member(member)) => Some(etag(self.state.head.epoch, member.item.changed)),
+            _ => None,
+        };
+        if to.seen.as_ref().is_some_and(|seen| *seen != tag) {
+            return Err(Error::Precondition);
+        }
         if found.is_some() && !to.overwrite { Err(Error::Precondition) } else { Ok(found) }
+    }
+
+    /// A name like one that is taken there: `a (2).txt`. None, so that its id names it, if that will not do.
+    async fn free_name(&self, folder: u64, name: &str) -> Result<Option<String>, Error> {
+        if implied_id(self.state.head.installation, name).is_some() {
+            return Ok(None);
+        }
+        let (stem, extension) =
+            name.rfind('.').filter(|at| *at > 0).map_or((name, ""), |at| name.split_at(at));
+        for n in 2..=NAMES_TRIED {
+            let other = format!("{stem} ({n}){extension}");
+            if other.len() > NAME_BYTES_MAX {
+                break;
+            }
+            if self.occupant(folder, &other).await?.is_none() {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
     }
 
     async fn properties(&self, folder: u64, id: u64, bytes: u64) -> Result<Properties, Error> {
@@ -124,18 +158,32 @@ impl Mailboxes {
                 return Err(Error::Forbidden("items live in folders"));
             }
             let own_name = member.item.name.clone();
-            let new_name = to.name.clone().or_else(|| own_name.clone());
+            let mut new_name = to.name.clone().or_else(|| own_name.clone());
             let mut draft = writer.draft();
             draft.by = by.device;
             let mut created = true;
-            if let Some(name) = &new_name {
+            if to.name.is_none() {
+                if let Some(name) = own_name {
+                    draft.check_name(&name)?;
+                    new_name = match writer.occupant(to.folder, &name).await? {
+                        Some(Occupant::Member(other)) if (to.folder, other.id) == (folder, member.id) => {
+                            if !moves {
+                                return Err(Error::Forbidden("source and destination are the same"));
+                            }
+                            Some(name)
+                        }
+                        Some(_) => writer.free_name(to.folder, &name).await?,
+                        None => Some(name),
+                    };
+                }
+            } else if let Some(name) = &new_name {
                 draft.check_name(name)?;
                 match writer.destination(&to, name, folder).await? {
                     Some(Occupant::Member(other)) if (to.folder, other.id) == (folder, member.id) => {
                         let installation = writer.state.head.installation;
                         let shown = own_name.clone().unwrap_or_else(|| implied_name(installation, member.id));
                         // The same by another case of its name is a rename.
-                        if !moves || (to.name.is_some() && *name == shown) {
+                        if !moves || *name == shown {
                             return Err(Error::Forbidden("source and destination are the same"));
                         }
                     }
@@ -300,6 +348,9 @@ impl Mailboxes {
         self.write(mailbox, move |mut writer| async move {
             let source = writer.state.tree.folder(counter).ok_or(Error::Gone("the folder"))?.clone();
             writer.check_depth(parent, 1)?;
+            if writer.occupant(parent, &source.name).await?.is_some() {
+                return Err(Error::Conflict("the name was taken meanwhile"));
+            }
             let properties = writer.properties(counter, 0, source.held.own_property_bytes).await?;
             let mut draft = writer.draft();
             draft.by = by.device;
@@ -337,6 +388,10 @@ impl Mailboxes {
         by: By,
     ) -> Result<Option<u64>, Error> {
         self.write(mailbox, move |mut writer| async move {
+            // Front ends and deliveries write between the steps.
+            if writer.state.tree.folder(from).is_none() {
+                return Err(Error::Gone("the folder"));
+            }
             let page = writer.boxes.members_after(mailbox, from, file, after, STEP).await?;
             let Some(last) = page.last().map(|member| member.id) else { return Ok(None) };
             let more = page.len() == STEP;
@@ -347,7 +402,10 @@ impl Mailboxes {
                 let properties = properties.next().unwrap_or_default();
                 let mut item = member.item;
                 // The copy goes by the name under which the original was seen.
-                item.name.get_or_insert_with(|| implied_name(installation, member.id));
+                let name = item.name.get_or_insert_with(|| implied_name(installation, member.id));
+                if writer.occupant(into, name).await?.is_some() {
+                    return Err(Error::Conflict("the name was taken meanwhile"));
+                }
                 draft.add_member(into, item, by.maker.clone(), &properties)?;
             }
             writer.commit(draft).await?;

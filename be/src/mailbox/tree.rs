@@ -124,7 +124,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes away what stands where something is to be put.
+    /// Takes away what stands where something is to be put. A device that did it hears of it: what it moved is
+    /// its own business, what had to go for it is not.
     pub(super) fn remove_occupant(
         &mut self,
         folder: u64,
@@ -133,7 +134,10 @@ impl Draft {
     ) -> Result<(), Error> {
         match occupant {
             Occupant::Folder(counter) => self.remove_folder(*counter),
-            Occupant::Member(member) => self.remove_member(folder, member, maker.clone(), false),
+            Occupant::Member(member) => {
+                let maker = Maker { device: None, cause: maker.cause };
+                self.remove_member(folder, member, maker, false)
+            }
         }
     }
 }

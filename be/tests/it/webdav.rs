@@ -219,6 +219,81 @@ async fn locks_bind_dav_clients_and_nobody_else() {
     be.fe("PUT", &url("Inbox/fe.eml"), &[], MAIL).await.expect(201);
 }
 
+const SHARED: &[u8] = b"<D:lockinfo xmlns:D=\"DAV:\"><D:lockscope><D:shared/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockinfo>";
+
+#[tokio::test]
+async fn locks_end_with_what_they_were_on_whoever_took_it_away() {
+    let be = Be::start().await;
+    for made in ["Inbox/a/", "Inbox/b/"] {
+        be.alice("MKCOL", &url(made), &[], b"").await.expect(201);
+    }
+    let path = url("Inbox/b/x");
+    let lock = be.alice("LOCK", &path, &[("Depth", "0")], SHARED).await.expect(201);
+    let submitted = format!("<{path}> ({})", lock.header("lock-token").unwrap());
+    let to = url("Inbox/b/");
+    let headers = [("Destination", to.as_str()), ("If", &submitted)];
+    be.alice("COPY", &url("Inbox/a/"), &headers, b"").await.expect(204);
+    put(&be, "Inbox/b/x", b"free").await.expect(201);
+    be.alice("LOCK", &path, &[("Depth", "0")], SHARED).await.expect(200);
+    be.fe("DELETE", &path, &[], b"").await.expect(204);
+    put(&be, "Inbox/b/x", b"free").await.expect(201);
+    // No more than a few share one resource, and they are told only to whom asks.
+    for _ in 0..20 {
+        be.alice("LOCK", &path, &[("Depth", "0")], SHARED).await.expect(200);
+    }
+    be.alice("LOCK", &path, &[("Depth", "0")], SHARED).await.expect(503);
+    let ask = async |what: &str| {
+        let body = format!("<D:propfind xmlns:D=\"DAV:\"><D:prop>{what}</D:prop></D:propfind>");
+        be.alice("PROPFIND", &path, &[("Depth", "0")], body.as_bytes()).await.expect(207).text()
+    };
+    assert_eq!(ask("<D:getetag/><D:getetag/>").await.matches("<D:getetag>").count(), 1);
+    assert_eq!(ask("<D:lockdiscovery/>").await.matches("<D:activelock>").count(), 20);
+}
+
+/// MoveItems names a folder only: what is there under the same name is another item.
+#[tokio::test]
+async fn a_phone_that_moves_an_item_overwrites_nothing() {
+    let be = Be::start().await;
+    let inbox = folder(&be, 2).await;
+    let trash = FolderId { counter: 4, ..inbox };
+    let to = trash.permanent_url(&ALICE.parse().unwrap());
+    be.alice("MKCOL", &url("Deleted%20Items/tree.eml/"), &[], b"").await.expect(201);
+    put(&be, "Deleted%20Items/tree.eml/deep.txt", b"deep").await.expect(201);
+    put(&be, "Deleted%20Items/m.eml", b"Subject: old\r\n\r\n").await.expect(201);
+    let by =
+        [("Destination", to.as_str()), ("DirectPush-Device", "PocketPC/6F24"), ("DirectPush-Cause", "move")];
+    for name in ["m.eml", "m.eml", "tree.eml"] {
+        put(&be, &format!("Inbox/{name}"), MAIL).await.expect(201);
+        be.fe("MOVE", &url(&format!("Inbox/{name}")), &by, b"").await.expect(201);
+    }
+    assert_eq!(items(&be, inbox).await, 0);
+    assert_eq!(items(&be, trash).await, 4);
+    assert_eq!(get(&be, "Deleted%20Items/m.eml").await.expect(200).body, b"Subject: old\r\n\r\n");
+    for name in ["m%20(2).eml", "m%20(3).eml", "tree%20(2).eml"] {
+        assert_eq!(get(&be, &format!("Deleted%20Items/{name}")).await.expect(200).body, MAIL, "{name}");
+    }
+    get(&be, "Deleted%20Items/tree.eml/deep.txt").await.expect(200);
+}
+
+#[tokio::test]
+async fn mail_written_by_its_permanent_url_stays_mail() {
+    let be = Be::start().await;
+    be.deliver("x").await;
+    let inbox = folder(&be, 2).await;
+    let permanent = {
+        let url = inbox.permanent_url(&ALICE.parse().unwrap());
+        let body = ItemsRequest::Changes { since: None, limit: 100 }.write();
+        let answer = be.fe("REPORT", &url, &[], body.as_bytes()).await.expect(207);
+        inbox.item_url(&ALICE.parse().unwrap(), Items::read(&answer.body).unwrap().entries[0].id)
+    };
+    be.alice("PUT", &permanent, &[("If-Match", "\"x\"")], MAIL).await.expect(412);
+    be.alice("PUT", &permanent, &[], MAIL).await.expect(204);
+    assert_eq!(items(&be, inbox).await, 1);
+    // The condition is on what is named, tagged or not.
+    let stale = format!("<{permanent}> ([\"x\"])");
+    be.alice("PUT", &permanent, &[("If", &stale)], MAIL).await.expect(412);
+}
+
 #[tokio::test]
 async fn search_as_clients_of_the_time_sent_it() {
     let be = Be::start().await;

@@ -16,6 +16,9 @@ use crate::names::Guid;
 /// Roots named in one refusal, at most.
 pub const HREFS_MAX: usize = 20;
 
+/// Locks that cover one resource when one more is made, at most.
+pub const SHARED_MAX: usize = 20;
+
 /// Where a lock's root is: the decoded segments of a path within the mailbox. Case does not matter.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct LockPath(
@@ -202,6 +205,10 @@ impl LockTable {
             if !members.is_empty() {
                 return Err(LockRefusal::Members(members));
             }
+        }
+        // Each of them is told with each resource that it covers.
+        if self.covering(&new.path, now).len() >= SHARED_MAX {
+            return Err(LockRefusal::TooMany);
         }
         if self.count >= limits.locks_max {
             self.expire(now);

@@ -40,7 +40,15 @@ impl Propfind {
             if element.children.len() > PROPERTIES_MAX {
                 return Err(DavError::Bad("the number of properties"));
             }
-            Ok(element.children.iter().map(|child| PropertyName::new(&child.ns, &child.name)).collect())
+            let mut names = Vec::new();
+            for child in &element.children {
+                let name = PropertyName::new(&child.ns, &child.name);
+                // One that is asked for twice is told once.
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            Ok(names)
         };
         if root.child(DAV, "propname").is_some() {
             Ok(Self::Names)
