@@ -84,7 +84,7 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     // Withdrawn if the comparison fails, and if the asker goes away meanwhile: nobody would know of it.
     let mut unheard = Unheard { notifier: &server.notifier, id: Some(id) };
     let (found, hierarchy) = compare(&server.boxes, mailbox, &new).await.map_err(stale)?;
-    server.notifier.compared(id, found);
+    let found = server.notifier.compared(id, found);
     unheard.id = None;
     let content_location = folder_url(&at.account.name, &at.state, folder).unwrap_or_default();
     let answer = Subscribed {
