@@ -7,6 +7,7 @@
 //! Items are element trees here: rendering mail, and reading what a device changed in it, is
 //! `fe::eas`'s. Not here either: keys, windows, and what is sent when (`sync::plan`).
 
+pub mod marks;
 mod options;
 mod request;
 mod response;

@@ -101,6 +101,21 @@ impl Version {
         self <= Self::V12_0
     }
 
+    /// Whether a mail has a follow-up flag.
+    pub fn has_flags(self) -> bool {
+        self >= Self::V12_0
+    }
+
+    /// Whether a mail has categories, and says what was last done with it.
+    pub fn has_categories(self) -> bool {
+        self >= Self::V14_0
+    }
+
+    /// Whether drafts are synchronised in both directions.
+    pub fn has_drafts(self) -> bool {
+        self >= Self::V16_0
+    }
+
     /// Whether Sync may wait (`Wait`, in minutes), be empty, or be `Partial`.
     pub fn has_hanging_sync(self) -> bool {
         self >= Self::V12_1

@@ -9,7 +9,9 @@ pub mod address;
 pub mod dsn;
 pub mod fields;
 pub mod maildir;
+pub mod marks;
 pub mod mbox;
 pub mod trace;
 
 pub use address::Address;
+pub use marks::Marks;
