@@ -174,7 +174,7 @@ fn programs(out: &mut String, recipient: &Recipient) {
 }
 
 /// A host's name, or what is left of it.
-fn word(text: &str) -> String {
+pub(super) fn word(text: &str) -> String {
     let word: String = text
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'))
@@ -184,7 +184,7 @@ fn word(text: &str) -> String {
 }
 
 /// A text from outside as the value of a field: printable, of bounded length, on folded lines.
-fn folded(text: &str) -> String {
+pub(super) fn folded(text: &str) -> String {
     let mut out = String::new();
     let mut column = 0;
     let clean: String =

@@ -219,17 +219,23 @@ pub fn recipients(message: &[u8], recipients_max: usize) -> Result<Vec<Address>,
     Ok(found)
 }
 
-/// Whether a machine wrote the message, so that no machine should answer it (RFC 3834 2, 5).
+/// Whether a machine wrote the message, a list brought it, or its sender wants no machine to answer it (RFC 3834 2, 5):
+/// `Auto-Submitted` other than `no`, an empty `Return-Path`, reports, `Precedence`, the fields of lists (RFC 2369, RFC 2919),
+/// and Exchange's `X-Auto-Response-Suppress`.
 pub fn is_automatic(message: &[u8]) -> bool {
     Fields::of(message).any(|field| {
         let value = field.value();
         let word = value.split([';', ' ', '(']).next().unwrap_or_default().trim();
+        let is_list = field.name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("List-"));
+        let suppressed =
+            |class: &str| ["all", "oof", "autoreply"].contains(&class.trim().to_lowercase().as_str());
         (field.is("Auto-Submitted") && !word.eq_ignore_ascii_case("no"))
             || (field.is("Return-Path") && value == "<>")
             || (field.is("Content-Type") && word.eq_ignore_ascii_case("multipart/report"))
             || (field.is("Precedence")
                 && ["bulk", "junk", "list"].iter().any(|one| word.eq_ignore_ascii_case(one)))
-            || field.is("List-Id")
+            || (field.is("X-Auto-Response-Suppress") && value.split(',').any(suppressed))
+            || is_list
     })
 }
 
@@ -354,6 +360,10 @@ mod tests {
             ("Return-Path: <a@x>", false),
             ("Content-Type: multipart/report; report-type=x", true),
             ("Precedence: bulk", true),
+            ("Precedence: first-class", false),
+            ("List-Unsubscribe: <https://x/>", true),
+            ("X-Auto-Response-Suppress: DR, OOF", true),
+            ("X-Auto-Response-Suppress: DR, RN", false),
             ("Subject: Auto-Submitted: x", false),
         ] {
             assert_eq!(is_automatic(format!("{header}\r\n\r\n").as_bytes()), expected, "{header}");

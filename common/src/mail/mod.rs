@@ -6,11 +6,13 @@
 //! Not here: bodies, MIME parts, character sets (the front end's), the envelope (`lmtp`).
 
 pub mod address;
+pub mod auto_reply;
 pub mod dsn;
 pub mod fields;
 pub mod maildir;
 pub mod marks;
 pub mod mbox;
+pub mod oof;
 pub mod trace;
 
 pub use address::Address;
