@@ -17,11 +17,11 @@ use tokio_util::task::TaskTracker;
 use crate::auth::passwords;
 use crate::config::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX};
 use crate::error::{Error, WithCauses};
-use crate::mailbox::Mailboxes;
 use crate::mailbox::folders::DEPTH_MAX;
 use crate::mailbox::keys::FOLDERS_MAX;
 use crate::mailbox::quota::{Quota, QuotaEdit, Usage as Held};
 use crate::mailbox::users::Edit;
+use crate::mailbox::{Mailboxes, directory};
 use crate::store::{Copied, Usage};
 use crate::submission::queue::list::Listed as Queued;
 use crate::submission::queue::{Id, Queue, QueueError};
@@ -56,6 +56,10 @@ pub enum Order {
         push: Option<bool>,
         sync: Option<bool>,
         disabled: Option<bool>,
+        #[serde(default)]
+        display_name: Option<String>,
+        #[serde(default)]
+        hidden: Option<bool>,
     },
     /// Gives a user a quota of their own, part by part.
     SetQuota {
@@ -113,6 +117,12 @@ pub struct Listed {
     pub disabled: bool,
     /// Unix seconds.
     pub created: i64,
+    /// How the person is called; empty = nobody said.
+    #[serde(default)]
+    pub display_name: String,
+    /// Not shown in the directory.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 /// A part of a quota, as an administrator sets it.
@@ -245,9 +255,11 @@ async fn attempt(Administered { boxes, queue }: &Administered, order: Order) -> 
             boxes.edit_user(&name, edit).await.map_err(told)?;
             tracing::info!(user = %name, "password changed");
         }
-        Order::SetUser { name, push, sync, disabled } => {
+        Order::SetUser { name, push, sync, disabled, display_name, hidden } => {
             let name = user(&name)?;
-            boxes.edit_user(&name, Edit { hash: None, push, sync, disabled }).await.map_err(told)?;
+            let display_name = display_name.map(|text| directory::display_name(&text)).transpose()?;
+            let edit = Edit { hash: None, push, sync, disabled, display_name, hidden };
+            boxes.edit_user(&name, edit).await.map_err(told)?;
             tracing::info!(user = %name, ?push, ?sync, ?disabled, "switches set");
         }
         Order::SetQuota { name, parts } => {
@@ -276,6 +288,8 @@ async fn attempt(Administered { boxes, queue }: &Administered, order: Order) -> 
                     sync: user.sync,
                     disabled: user.disabled,
                     created: user.created,
+                    display_name: user.display_name,
+                    hidden: user.hidden,
                 })
                 .collect();
             return Ok(Answer::Users { users, more });

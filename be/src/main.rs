@@ -114,7 +114,7 @@ enum User {
         #[command(flatten)]
         form: Form,
     },
-    /// Switch what a user may do, or set what the mailbox may hold.
+    /// Switch what a user may do, say how the person is called, or set what the mailbox may hold.
     Set(Switches),
     /// What a user's mailbox holds and may hold.
     Quota {
@@ -160,6 +160,12 @@ struct Switches {
     /// Whether the user is disabled.
     #[arg(long)]
     disabled: Option<Switch>,
+    /// How the person is called, as others see it; "" takes it back.
+    #[arg(long = "name", value_name = "TEXT")]
+    display_name: Option<String>,
+    /// Whether the person is left out of the directory.
+    #[arg(long)]
+    hidden: Option<Switch>,
     #[command(flatten)]
     quota: command::OwnQuota,
 }
@@ -342,15 +348,17 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
         User::Passwd { name, form: Form { hashed } } => {
             Order::Password { name, password: new_password()?, hashed }
         }
-        User::Set(Switches { name, push, sync, disabled, quota }) => {
-            let (parts, [push, sync, disabled]) =
-                (quota.parts(), [push, sync, disabled].map(|switch| switch.map(Switch::is_on)));
-            let switches = push.is_some() || sync.is_some() || disabled.is_some();
+        User::Set(Switches { name, push, sync, disabled, display_name, hidden, quota }) => {
+            let (parts, [push, sync, disabled, hidden]) =
+                (quota.parts(), [push, sync, disabled, hidden].map(|switch| switch.map(Switch::is_on)));
+            let switches =
+                [push, sync, disabled, hidden].iter().any(Option::is_some) || display_name.is_some();
             let quota =
                 (parts != QuotaParts::default()).then(|| Order::SetQuota { name: name.clone(), parts });
-            let switches = switches.then_some(Order::SetUser { name, push, sync, disabled });
+            let switches =
+                switches.then_some(Order::SetUser { name, push, sync, disabled, display_name, hidden });
             if quota.is_none() && switches.is_none() {
-                bail!("nothing to set: name --push, --sync, --disabled or --quota-…");
+                bail!("nothing to set: name --push, --sync, --disabled, --name, --hidden or --quota-…");
             }
             // What may be refused comes first.
             return all(config, quota.into_iter().chain(switches)).await;
@@ -426,15 +434,20 @@ fn show(users: &[Listed], json: bool) -> anyhow::Result<()> {
     }
     for user in users {
         let mut notes = Vec::new();
-        for (note, applies) in
-            [("disabled", user.disabled), ("push off", !user.push), ("sync off", !user.sync)]
-        {
+        for (note, applies) in [
+            ("disabled", user.disabled),
+            ("push off", !user.push),
+            ("sync off", !user.sync),
+            ("hidden", user.hidden),
+        ] {
             if applies {
                 notes.push(note);
             }
         }
         let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join(", ")) };
-        writeln!(out, "{}{notes}", user.name)?;
+        let name =
+            if user.display_name.is_empty() { String::new() } else { format!("  {}", user.display_name) };
+        writeln!(out, "{}{name}{notes}", user.name)?;
     }
     Ok(())
 }

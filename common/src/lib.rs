@@ -13,6 +13,7 @@ pub mod clock;
 
 pub mod config;
 pub mod dav;
+pub mod directory;
 
 pub mod eas;
 pub mod event;

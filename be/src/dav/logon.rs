@@ -35,15 +35,11 @@ pub(super) async fn answer(call: &Call<'_>, incoming: Incoming) -> Result<Reply,
                 "push": on.account.push,
                 "sync": on.account.sync,
             });
-            Ok(json_reply(StatusCode::OK, &answer))
+            reply::json(StatusCode::OK, &answer)
         }
-        Err(Refusal::Disabled) => Ok(json_reply(StatusCode::FORBIDDEN, &json!({ "disabled": true }))),
+        Err(Refusal::Disabled) => reply::json(StatusCode::FORBIDDEN, &json!({ "disabled": true })),
         // Of the user, not of the front end: without a challenge for its own credential.
-        Err(Refusal::Credential) => Ok(json_reply(StatusCode::UNAUTHORIZED, &json!({ "password": false }))),
+        Err(Refusal::Credential) => reply::json(StatusCode::UNAUTHORIZED, &json!({ "password": false })),
         Err(refusal) => Err(reply::refusal(&refusal)),
     }
-}
-
-fn json_reply(status: StatusCode, value: &serde_json::Value) -> Reply {
-    reply::body(status, "application/json", value.to_string())
 }

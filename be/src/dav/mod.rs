@@ -6,6 +6,7 @@
 #![expect(clippy::result_large_err, reason = "an error here is an answer, made once per request")]
 
 mod delete;
+mod directory;
 mod get;
 pub mod guard;
 mod lock;
@@ -21,6 +22,7 @@ mod put;
 pub mod reply;
 mod report;
 mod search;
+mod settings;
 mod submit;
 mod subscribe;
 mod transfer;
@@ -235,6 +237,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
     if method == "POST" {
         return match call.path.place {
             Place::LogOn => logon::answer(call, incoming).await,
+            Place::Directory => directory::answer(call, incoming).await,
             _ => Err(reply::with(
                 reply::text(StatusCode::METHOD_NOT_ALLOWED, "no POST here"),
                 header::ALLOW,
@@ -247,7 +250,9 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
     }
     let inside = match &call.path.place {
         Place::Root | Place::Exchange => return outside(call, method, incoming).await,
-        Place::LogOn | Place::Nowhere => return Err(reply::text(StatusCode::NOT_FOUND, "nothing is here")),
+        Place::LogOn | Place::Directory | Place::Nowhere => {
+            return Err(reply::text(StatusCode::NOT_FOUND, "nothing is here"));
+        }
         Place::Mailbox { user, inside } => match call.principal.account() {
             Some(account) if account.name == *user => inside,
             Some(_) => return Err(reply::text(StatusCode::FORBIDDEN, "not your mailbox")),
@@ -278,6 +283,9 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
                 "OPTIONS, PUT",
             )),
         };
+    }
+    if let Inside::Settings(object) = inside {
+        return settings::answer(call, &account, method, object).await;
     }
     let boxes = &call.server.boxes;
     let state = boxes.state(account.mailbox).await.map_err(|error| reply::failure(&error))?;

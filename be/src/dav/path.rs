@@ -18,6 +18,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 const NON_IPM: &str = "NON_IPM_SUBTREE";
 const ACTIVE_SYNC: &str = "Microsoft-Server-ActiveSync";
+const SETTINGS: &str = "Settings";
 const FLAT: &str = "-FlatUrlSpace-";
 const SUBMISSION: &str = "##DavMailSubmissionURI##";
 
@@ -30,6 +31,8 @@ pub enum Place {
     Exchange,
     /// `/directpush/logon`.
     LogOn,
+    /// `/directpush/directory`.
+    Directory,
     /// Something in a mailbox.
     Mailbox { user: UserName, inside: Inside },
     /// Nothing we have.
@@ -49,6 +52,8 @@ pub enum Inside {
     Submission,
     /// Below `NON_IPM_SUBTREE`.
     Device(DevicePlace),
+    /// `NON_IPM_SUBTREE/Settings/<object>`: what is the user's own and no folder.
+    Settings(String),
     /// A permanent id that has not the form of one, or a place too deep.
     Nothing,
 }
@@ -105,8 +110,13 @@ fn place(segments: Vec<String>) -> Result<Place, BadPath> {
     match segments.next() {
         None => return Ok(Place::Root),
         Some(first) if first.eq_ignore_ascii_case("exchange") => {}
-        Some(first) if first == "directpush" && segments.next().as_deref() == Some("logon") => {
-            return Ok(if segments.next().is_none() { Place::LogOn } else { Place::Nowhere });
+        Some(first) if first == "directpush" => {
+            let rest: Vec<String> = segments.collect();
+            return Ok(match rest.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["logon"] => Place::LogOn,
+                ["directory"] => Place::Directory,
+                _ => Place::Nowhere,
+            });
         }
         Some(_) => return Ok(Place::Nowhere),
     }
@@ -126,6 +136,11 @@ fn place(segments: Vec<String>) -> Result<Place, BadPath> {
 }
 
 fn device_place(names: &[String]) -> Result<Inside, BadPath> {
+    if let [_, settings, object] = names
+        && settings.eq_ignore_ascii_case(SETTINGS)
+    {
+        return Ok(Inside::Settings(object.clone()));
+    }
     if names.get(1).is_some_and(|name| !name.eq_ignore_ascii_case(ACTIVE_SYNC)) {
         return Ok(Inside::Nothing);
     }
@@ -180,7 +195,7 @@ pub enum Target {
 /// Finds a place in the folder tree. Items are not looked for.
 pub fn find(state: &State, inside: &Inside) -> Target {
     match inside {
-        Inside::Nothing | Inside::Submission => Target::Nothing,
+        Inside::Nothing | Inside::Submission | Inside::Settings(_) => Target::Nothing,
         Inside::FlatTop => Target::FlatTop,
         Inside::Device(place) => Target::Device(place.clone()),
         Inside::Permanent { folder, item } => {
@@ -275,6 +290,7 @@ mod tests {
         }
         assert_eq!(inside("/exchange/a/-FlatUrlSpace-/7529-3"), Inside::Nothing);
         assert_eq!(inside("/exchange/a/NON_IPM_SUBTREE/other"), Inside::Nothing);
+        assert_eq!(inside("/exchange/a/NON_IPM_SUBTREE/Settings/User"), Inside::Settings("User".into()));
         assert_eq!(inside("/exchange/a/%23%23DavMailSubmissionURI%23%23/"), Inside::Submission);
         assert_eq!(inside("/exchange/a/%23%23DavMailSubmissionURI%23%23/x"), Inside::Nothing);
     }

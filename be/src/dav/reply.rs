@@ -32,6 +32,14 @@ pub fn body(status: StatusCode, content_type: &'static str, body: impl Into<Byte
     reply
 }
 
+/// An answer in JSON.
+pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Result<Reply, Reply> {
+    match serde_json::to_vec(value) {
+        Ok(json) => Ok(body(status, "application/json", json)),
+        Err(_) => Err(failure(&Error::Task)),
+    }
+}
+
 /// 207.
 pub fn multi_status(xml: impl Into<Bytes>) -> Reply {
     body(StatusCode::MULTI_STATUS, "text/xml; charset=\"utf-8\"", xml)

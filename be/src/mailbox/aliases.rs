@@ -9,7 +9,7 @@ use directpush_common::names::UserName;
 use super::users::{Account, Users};
 use super::{Mailboxes, keys};
 use crate::error::Error;
-use crate::store::{Commit, Read, StoreError};
+use crate::store::{Commit, Key, Read, StoreError, Value};
 
 /// Aliases of one user, at most.
 pub const ALIASES_MAX: usize = 100;
@@ -38,10 +38,17 @@ impl Users {
 
     /// The aliases of a mailbox, in order.
     pub(super) async fn aliases_of(&self, mailbox: u64) -> Result<Vec<UserName>, Error> {
-        let found =
-            self.store.index.read(Read::default().range(keys::aliases_of(mailbox, ALIASES_MAX))).await?;
-        let keys = found.ranges.iter().flatten().map(|(key, _)| key);
-        Ok(keys.filter_map(|key| keys::alias_of(key)?.parse().ok()).collect())
+        Ok(self.aliases_of_all(&[mailbox]).await?.pop().unwrap_or_default())
+    }
+
+    /// The aliases of each of these mailboxes, in order.
+    pub(super) async fn aliases_of_all(&self, mailboxes: &[u64]) -> Result<Vec<Vec<UserName>>, Error> {
+        let ranges = mailboxes.iter().map(|mailbox| keys::aliases_of(*mailbox, ALIASES_MAX));
+        let found = self.store.index.read(ranges.fold(Read::default(), Read::range)).await?;
+        let aliases = |rows: &Vec<(Key, Value)>| {
+            rows.iter().filter_map(|(key, _)| keys::alias_of(key)?.parse().ok()).collect()
+        };
+        Ok(found.ranges.iter().map(aliases).collect())
     }
 }
 

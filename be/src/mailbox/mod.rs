@@ -13,6 +13,7 @@ pub mod addresses;
 pub mod aliases;
 pub mod condition;
 pub mod deliver;
+pub mod directory;
 pub mod folders;
 #[cfg(test)]
 mod history_tests;

@@ -150,6 +150,10 @@ pub struct User {
     pub disabled: bool,
     /// When the user was made, Unix seconds.
     pub created: i64,
+    /// How the person is called; empty = nobody said.
+    pub display_name: String,
+    /// Not shown in the directory.
+    pub hidden: bool,
 }
 
 /// A type that is kept in the index.
@@ -348,12 +352,14 @@ impl Record for User {
             out.byte(u8::from(switch));
         }
         out.signed(self.created);
+        out.text(&self.display_name);
+        out.byte(u8::from(self.hidden));
         out.done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut from = Reader::new(bytes)?;
-        Ok(Self {
+        let mut user = Self {
             mailbox: from.number()?,
             hash: from.text()?,
             version: u32::try_from(from.number()?).map_err(|_| RecordError::Field("version"))?,
@@ -361,7 +367,14 @@ impl Record for User {
             sync: from.byte()? == 1,
             disabled: from.byte()? == 1,
             created: from.signed()?,
-        })
+            display_name: String::new(),
+            hidden: false,
+        };
+        if !from.ended() {
+            user.display_name = from.text()?;
+            user.hidden = from.byte()? == 1;
+        }
+        Ok(user)
     }
 }
 

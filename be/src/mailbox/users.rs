@@ -36,6 +36,10 @@ pub struct Edit {
     pub push: Option<bool>,
     pub sync: Option<bool>,
     pub disabled: Option<bool>,
+    /// How the person is called; empty = as nobody had said.
+    pub display_name: Option<String>,
+    /// Not shown in the directory.
+    pub hidden: Option<bool>,
 }
 
 /// The remembered accounts, by name.
@@ -47,6 +51,7 @@ pub struct Users {
     /// Odd while a change is being made.
     changes: AtomicU64,
     ticks: AtomicU32,
+    pub(super) directory: super::directory::Kept,
 }
 
 /// A change of a user's record is being made.
@@ -107,6 +112,7 @@ impl Users {
             changing: tokio::sync::Mutex::default(),
             changes: AtomicU64::new(0),
             ticks: AtomicU32::new(0),
+            directory: super::directory::Kept::default(),
         }
     }
 
@@ -121,7 +127,12 @@ impl Users {
         secret_of(&*self.store.index, keys::token_secret(), 32).await
     }
 
-    async fn record(&self, name: &UserName) -> Result<Option<(Vec<u8>, User)>, Error> {
+    /// Grows with every change of users and aliases; odd while one is being made.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn record(&self, name: &UserName) -> Result<Option<(Vec<u8>, User)>, Error> {
         let found = self.store.index.read(Read::default().get(keys::user(name.as_str()))).await?;
         found.gets.into_iter().next().flatten().map_or(Ok(None), |bytes| {
             let user = decode(0, &bytes)?;
@@ -150,11 +161,11 @@ impl Users {
         if let Some(account) = self.recall(name) {
             return Ok(Some(account));
         }
-        let before = self.changes.load(Ordering::Acquire);
+        let before = self.changes();
         let Some((_, user)) = self.record(name).await? else { return Ok(None) };
         let account = account(name.clone(), &user);
         // Only what no change has overtaken is remembered.
-        if before.is_multiple_of(2) && self.changes.load(Ordering::Acquire) == before {
+        if before.is_multiple_of(2) && self.changes() == before {
             self.remember(&account);
         }
         Ok(Some(account))
@@ -209,7 +220,17 @@ impl Mailboxes {
         let mailbox = random_number()?;
         // Random, so that nothing that was proved or minted for a user of this name before counts for this one.
         let version = u32::try_from(random_number()? & 0x3fff_ffff).unwrap_or(1).max(1);
-        let user = User { mailbox, hash, version, push: true, sync: true, disabled: false, created: now };
+        let user = User {
+            mailbox,
+            hash,
+            version,
+            push: true,
+            sync: true,
+            disabled: false,
+            created: now,
+            display_name: String::new(),
+            hidden: false,
+        };
         let head = Head {
             installation: self.installation,
             epoch: random_number()?,
@@ -238,8 +259,8 @@ impl Mailboxes {
         Ok(account)
     }
 
-    /// Changes password or switches. Tokens made before are refused from now on, and waiting devices
-    /// hear of it.
+    /// Changes a user's record. Where password or switches change, tokens made before are refused from now on, and
+    /// waiting devices hear of it.
     pub async fn edit_user(&self, name: &UserName, edit: Edit) -> Result<Arc<Account>, Error> {
         let _changing = self.users.change().await;
         let (old_bytes, old) = self.users.record(name).await?.ok_or(Error::NoUser)?;
@@ -251,10 +272,14 @@ impl Mailboxes {
         user.push = edit.push.unwrap_or(old.push);
         user.sync = edit.sync.unwrap_or(old.sync);
         user.disabled = edit.disabled.unwrap_or(old.disabled);
+        user.display_name = edit.display_name.unwrap_or(user.display_name);
+        user.hidden = edit.hidden.unwrap_or(old.hidden);
         if user == old {
             return Ok(account(name.clone(), &user));
         }
-        user.version += 1;
+        let told = (&user.hash, user.push, user.sync, user.disabled);
+        let told = told != (&old.hash, old.push, old.sync, old.disabled);
+        user.version += u32::from(told);
         let key = keys::user(name.as_str());
         // A commit whose outcome is unknown must not leave the old account in force.
         self.users.known.lock().remove(name);
@@ -264,6 +289,9 @@ impl Mailboxes {
             .await?;
         let account = account(name.clone(), &user);
         self.users.remember(&account);
+        if !told {
+            return Ok(account);
+        }
         let event = if user.disabled && !old.disabled {
             UserEvent::Disabled
         } else if password {

@@ -6,6 +6,7 @@
 mod client;
 mod dav;
 mod device_state;
+mod directory;
 #[allow(dead_code, reason = "these tests use less of it than its own")]
 #[path = "../../src/submission/queue/smart_host/fake.rs"]
 mod fake;

@@ -1,0 +1,31 @@
+//! `NON_IPM_SUBTREE/Settings/<object>`: what belongs to a user and is no folder. `User` says how the user is called and
+//! which addresses are theirs.
+
+use std::sync::Arc;
+
+use http::{StatusCode, header};
+
+use super::reply::{self, Reply};
+use super::{Call, not_found};
+use crate::mailbox::users::Account;
+
+pub(super) async fn answer(
+    call: &Call<'_>,
+    account: &Arc<Account>,
+    method: &str,
+    object: &str,
+) -> Result<Reply, Reply> {
+    match object {
+        "User" if matches!(method, "GET" | "HEAD") => {
+            let server = call.server;
+            let person = server.boxes.person(&server.post.rules, &account.name).await;
+            reply::json(StatusCode::OK, &person.map_err(|error| reply::failure(&error))?)
+        }
+        "User" => Err(reply::with(
+            reply::text(StatusCode::METHOD_NOT_ALLOWED, "this can be read only"),
+            header::ALLOW,
+            "OPTIONS, GET, HEAD",
+        )),
+        _ => Err(not_found()),
+    }
+}
