@@ -28,9 +28,12 @@ pub enum Error {
     /// `If-Match`, `If-None-Match`, `Overwrite: F`.
     #[error("a precondition does not hold")]
     Precondition,
-    /// The name is taken, or what is above it is missing.
+    /// What is above it is missing, or something else does not let it be.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The name is taken.
+    #[error("{0}")]
+    Taken(&'static str),
     /// It may not be done to this resource.
     #[error("{0}")]
     Forbidden(&'static str),

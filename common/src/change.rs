@@ -107,7 +107,7 @@ pub enum EntryKind {
 }
 
 /// What the log knows of a live item.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Live {
     /// The last change made by anyone but the maker of the last change; 0 if there is none.
     pub before: Number,
@@ -121,6 +121,11 @@ pub struct Live {
     pub size: u64,
     /// The read flag.
     pub read: bool,
+    /// What a phone keeps with the item beside its bytes and the read flag:
+    /// [`Marks`](crate::mail::marks::Marks) as text, which the back end does not look into; empty if nothing.
+    pub marks: String,
+    /// The number of the last change of its bytes: that of its addition, unless it was replaced since.
+    pub content: Number,
 }
 
 /// What the log keeps of an item that left.

@@ -33,10 +33,10 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     let path = guard::lock_path(at, &at.target, &at.inside).await?;
     guard.allow(at, &[(path.clone(), Touch::Tree)], None).await?;
     let conditions = guard.conditions.clone();
-    let done = match &at.target {
+    let hierarchy = match &at.target {
         Target::Item { folder, name } => {
             let maker = at.call.maker()?;
-            boxes.remove_item(mailbox, *folder, name.clone(), maker, conditions).await
+            boxes.remove_item(mailbox, *folder, name.clone(), maker, conditions).await.map(|()| None)
         }
         Target::Folder(folder) => {
             // RFC 4918 9.6.1: a collection goes with all that is in it.
@@ -45,13 +45,14 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
                 return Err(reply::text(StatusCode::BAD_REQUEST, "a folder is deleted with all below it"));
             }
             guard.check_folder()?;
-            boxes.remove_folder(mailbox, *folder, at.call.device()?).await
+            let removed = boxes.remove_folder(mailbox, *folder, at.call.device()?).await;
+            removed.map(|removed| Some(removed.hierarchy))
         }
         _ => return Err(not_found()),
     };
-    done.map_err(|error| reply::failure(&error))?;
+    let hierarchy = hierarchy.map_err(|error| reply::failure(&error))?;
     guard.forget(&path);
-    Ok(reply::empty(StatusCode::NO_CONTENT))
+    Ok(reply::of_tree(reply::empty(StatusCode::NO_CONTENT), hierarchy))
 }
 
 pub(super) async fn device(

@@ -87,7 +87,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         match make(at, &guard).await {
             Ok(()) => {}
             // Mail or a phone's item came to be there meanwhile: that is what is locked.
-            Err(Error::Precondition | Error::Conflict(_)) if is_taken(at).await? => creates = false,
+            Err(Error::Precondition | Error::Taken(_)) if is_taken(at).await? => creates = false,
             Err(error) => {
                 guard.with_table(|table, now| table.unlock(&path, &token, now));
                 return Err(reply::failure(&error));

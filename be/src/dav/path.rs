@@ -48,6 +48,8 @@ pub enum Inside {
     FlatTop,
     /// By permanent id.
     Permanent { folder: FolderId, item: Option<ItemId> },
+    /// By name in a folder that is named by its permanent id.
+    Below { folder: FolderId, name: String },
     /// Where mail is handed in.
     Submission,
     /// Below `NON_IPM_SUBTREE`.
@@ -163,12 +165,11 @@ fn flat_place(names: &[String]) -> Inside {
         _ => return Inside::Nothing,
     };
     let Ok(folder) = folder.parse::<FolderId>() else { return Inside::Nothing };
-    match item.map(|section| ItemId::from_section(section)) {
-        None => Inside::Permanent { folder, item: None },
-        Some(Ok((guid, item))) if guid == folder.installation => {
-            Inside::Permanent { folder, item: Some(item) }
-        }
-        Some(_) => Inside::Nothing,
+    let Some(name) = item else { return Inside::Permanent { folder, item: None } };
+    match ItemId::from_section(name) {
+        Ok((guid, item)) if guid == folder.installation => Inside::Permanent { folder, item: Some(item) },
+        Ok(_) => Inside::Nothing,
+        Err(_) => Inside::Below { folder, name: name.clone() },
     }
 }
 
@@ -206,6 +207,16 @@ pub fn find(state: &State, inside: &Inside) -> Target {
                     Target::Item { folder: folder.counter, name: ItemName::Id(item.0.0) }
                 }
                 (None, _) => Target::NoParent,
+            }
+        }
+        Inside::Below { folder, name } => {
+            let ours = folder.installation == state.head.installation;
+            match state.tree.folder(folder.counter).filter(|_| ours) {
+                Some(_) => match state.tree.child(folder.counter, name) {
+                    Some(child) => Target::Folder(child),
+                    None => Target::Item { folder: folder.counter, name: ItemName::Name(name.clone()) },
+                },
+                None => Target::NoParent,
             }
         }
         Inside::Names(names) => {
@@ -289,6 +300,10 @@ mod tests {
             assert!(Path::parse(raw).is_err(), "{raw}");
         }
         assert_eq!(inside("/exchange/a/-FlatUrlSpace-/7529-3"), Inside::Nothing);
+        let (ours, other) = ("7529a5b36290aa458b9e1fc2d5ff85a6-2", "7529a5b36290aa458b9e1fc2d5ff85a7-2");
+        assert_eq!(inside(&format!("/exchange/a/-FlatUrlSpace-/{ours}/{other}")), Inside::Nothing);
+        let below = Inside::Below { folder: ours.parse().unwrap(), name: "a b".into() };
+        assert_eq!(inside(&format!("/exchange/a/-FlatUrlSpace-/{ours}/a%20b/")), below);
         assert_eq!(inside("/exchange/a/NON_IPM_SUBTREE/other"), Inside::Nothing);
         assert_eq!(inside("/exchange/a/NON_IPM_SUBTREE/Settings/User"), Inside::Settings("User".into()));
         assert_eq!(inside("/exchange/a/%23%23DavMailSubmissionURI%23%23/"), Inside::Submission);

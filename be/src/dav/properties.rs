@@ -185,6 +185,7 @@ pub(super) fn item(
     if !member.file {
         found.push((HTTPMAIL, "read", u8::from(item.read).to_string()));
         found.push((HTTPMAIL, "datereceived", iso_date(item.date)));
+        found.push((OURS, "marks", escape(&item.marks)));
     }
     if let Some((content_class, message_class)) = item_classes(item.kind) {
         found.push((DAV, "contentclass", content_class.into()));
@@ -244,7 +245,10 @@ fn prefix(ns: &str) -> &'static str {
 /// Properties that `allprop` leaves out: those that only make sense when asked for (RFC 6578 4, RFC 3253 3.1.5,
 /// RFC 4331 2).
 fn only_when_asked(name: &str) -> bool {
-    matches!(name, "sync-token" | "supported-report-set" | "quota-used-bytes" | "quota-available-bytes")
+    matches!(
+        name,
+        "sync-token" | "supported-report-set" | "quota-used-bytes" | "quota-available-bytes" | "marks"
+    )
 }
 
 /// Whether a property beyond `DAV:` is ours to say, so that no PROPPATCH sets it.

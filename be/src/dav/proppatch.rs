@@ -1,17 +1,19 @@
-//! PROPPATCH (RFC 4918 9.2): dead properties, and the read flag `read` of `urn:schemas:httpmail:`. Whole or
-//! not at all.
+//! PROPPATCH (RFC 4918 9.2): dead properties, the read flag `read` of `urn:schemas:httpmail:`, and what phones
+//! keep with an item, `marks` of `urn:directpush:`, which only front ends set. Whole or not at all.
 
-use directpush_common::dav::HTTPMAIL;
 use directpush_common::dav::fragment::PropertyName;
 use directpush_common::dav::locks::Touch;
 use directpush_common::dav::multistatus::{Condition, Multistatus};
 use directpush_common::dav::properties::{Instruction, is_protected, parse_update};
+use directpush_common::dav::{HTTPMAIL, OURS};
+use directpush_common::mail::marks::MARKS_BYTES_MAX;
 use http::{StatusCode, header};
 use hyper::body::Incoming;
 
 use super::path::Target;
 use super::reply::{self, Reply};
 use super::{InMailbox, body_bytes, guard, not_found, properties};
+use crate::auth::Principal;
 use crate::error::Error;
 use crate::mailbox::properties::Patch;
 
@@ -33,6 +35,12 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
         if step.name().is(HTTPMAIL, "read") {
             match read_flag(&step).filter(|_| is_member) {
                 Some(read) => patch.read = Some(read),
+                None => refused.push(step.name().clone()),
+            }
+        } else if step.name().is(OURS, "marks") {
+            let front_end = matches!(at.call.principal, Principal::FrontEnd { .. });
+            match marks(&step).filter(|_| is_member && front_end) {
+                Some(marks) => patch.marks = Some(marks),
                 None => refused.push(step.name().clone()),
             }
         } else if is_protected(step.name()) || properties::is_computed(step.name()) {
@@ -104,6 +112,17 @@ fn read_flag(step: &Instruction) -> Option<bool> {
         },
         Instruction::Remove(_) => None,
     }
+}
+
+/// The marks as a step sets them, a JSON object on one line; none: not what marks can be.
+fn marks(step: &Instruction) -> Option<String> {
+    let text = match step {
+        Instruction::Set(fragment) => fragment.text.trim(),
+        Instruction::Remove(_) => "",
+    };
+    let fits = text.len() <= MARKS_BYTES_MAX && !text.contains(char::is_control);
+    let object = || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
+    (fits && (text.is_empty() || object().is_ok())).then(|| text.to_owned())
 }
 
 fn listed(names: &[PropertyName]) -> String {

@@ -94,6 +94,14 @@ pub fn with_ours(mut reply: Reply, name: &'static str, value: &str) -> Reply {
     reply
 }
 
+/// The same answer with the mailbox's hierarchy number after a change of the folder tree.
+pub fn of_tree(reply: Reply, hierarchy: Option<u64>) -> Reply {
+    match hierarchy {
+        Some(number) => with_ours(reply, headers::HIERARCHY, &number.to_string()),
+        None => reply,
+    }
+}
+
 /// What a failure becomes. Its text goes to the log, not to the asker, where it could tell of others.
 pub fn failure(error: &Error) -> Reply {
     match error {
@@ -109,7 +117,7 @@ pub fn failure(error: &Error) -> Reply {
             busy()
         }
         Error::NoUser | Error::Gone(_) => text(StatusCode::NOT_FOUND, error),
-        Error::UserExists | Error::Conflict(_) => text(StatusCode::CONFLICT, error),
+        Error::UserExists | Error::Conflict(_) | Error::Taken(_) => text(StatusCode::CONFLICT, error),
         Error::Precondition => text(StatusCode::PRECONDITION_FAILED, error),
         Error::Forbidden(_) => text(StatusCode::FORBIDDEN, error),
         Error::OverBound(_) => text(StatusCode::INSUFFICIENT_STORAGE, error),

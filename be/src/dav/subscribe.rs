@@ -29,7 +29,10 @@ const COMPARED_MAX: usize = 20_000;
 pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     let call = at.call;
     let (front_end_at, front_end) = call.front_end()?;
-    let permanent = matches!(&call.path.place, Place::Mailbox { inside: Inside::Permanent { .. }, .. });
+    let permanent = matches!(
+        &call.path.place,
+        Place::Mailbox { inside: Inside::Permanent { .. } | Inside::Below { .. }, .. }
+    );
     if permanent {
         return Err(reply::text(StatusCode::FORBIDDEN, "subscribe to the friendly URL"));
     }

@@ -1,7 +1,8 @@
 //! COPY and MOVE (RFC 4918 9.8, 9.9): a member to another folder or name, a folder to another place or name.
 //!
-//! A permanent folder URL as `Destination` means "into it, under the name it has"; that is how a front
-//! end moves. Nothing is overwritten then: an item whose name is taken gets another one. A member's new permanent URL is the answer's `Location`.
+//! A permanent folder URL as `Destination` of a member means "into it, under the name it has"; that is how a
+//! front end moves. Nothing is overwritten then: an item whose name is taken gets another one. A member's new
+//! permanent URL is the answer's `Location`.
 
 use directpush_common::dav::locks::{LockPath, Touch};
 use directpush_common::dav::multistatus::Multistatus;
@@ -92,6 +93,10 @@ fn place(at: &InMailbox<'_>, to: &Destination) -> Result<(u64, String), Reply> {
         (Target::Folder(folder), Inside::Names(names)) => {
             let parent = at.state.tree.folder(*folder).map_or(ROOT, |folder| folder.parent);
             Ok((parent, names.last().cloned().unwrap_or_default()))
+        }
+        (Target::Folder(folder), Inside::Below { name, .. }) => {
+            let parent = at.state.tree.folder(*folder).map_or(ROOT, |folder| folder.parent);
+            Ok((parent, name.clone()))
         }
         (Target::NoParent, _) => {
             Err(reply::text(StatusCode::CONFLICT, "the folder of the destination does not exist"))
@@ -190,11 +195,14 @@ async fn folder_to(
     let to = To { folder: parent, name: Some(name), overwrite, seen: guard.seen_there.clone() };
     let (boxes, mailbox) = (&at.call.server.boxes, at.account.mailbox);
     let failure = |error| reply::failure(&error);
-    let (created, failed) = match verb {
-        Verb::Move => (boxes.move_folder(mailbox, folder, to, by).await.map_err(failure)?, None),
+    let (created, failed, hierarchy) = match verb {
+        Verb::Move => {
+            let moved = boxes.move_folder(mailbox, folder, to, by).await.map_err(failure)?;
+            (moved.created, None, Some(moved.hierarchy))
+        }
         Verb::Copy => {
             let copied = boxes.copy_folder(mailbox, folder, to, deep, by).await.map_err(failure)?;
-            (copied.created, copied.failed)
+            (copied.created, copied.failed, None)
         }
     };
     if verb == Verb::Move && from != to_path {
@@ -213,5 +221,6 @@ async fn folder_to(
         out.status(&href, reply::failure(&error).status().as_u16(), None);
         return Ok(reply::multi_status(out.finish()));
     }
-    Ok(reply::empty(if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT }))
+    let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+    Ok(reply::of_tree(reply::empty(status), hierarchy))
 }

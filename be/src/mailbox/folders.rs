@@ -23,14 +23,40 @@ pub const FIRST_OWN: u64 = 16;
 /// How deep folders may be nested.
 pub const DEPTH_MAX: usize = 32;
 
-/// The EAS type of a folder of this class that a user made ([MS-ASCMD] 2.2.3.186.3 Type (FolderSync)).
-pub fn own_type(class: Class) -> u8 {
-    match class {
-        Class::Email => 12,
-        Class::Calendar => 13,
-        Class::Contacts => 14,
-        Class::Tasks => 15,
-        Class::Notes => 17,
+/// The EAS type of a folder that a user made ([MS-ASCMD] 2.2.3.186.3 Type (FolderSync)): 1 is any, 12 mail,
+/// 13 calendar, 14 contacts, 15 tasks, 16 journal, 17 notes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OwnType(u8);
+
+impl OwnType {
+    /// None for the default folders' types, which nobody makes, and for what is no type.
+    pub fn from_code(code: u8) -> Option<Self> {
+        matches!(code, 1 | 12..=17).then_some(Self(code))
+    }
+
+    pub fn of(class: Class) -> Self {
+        Self(match class {
+            Class::Email => 12,
+            Class::Calendar => 13,
+            Class::Contacts => 14,
+            Class::Tasks => 15,
+            Class::Notes => 17,
+        })
+    }
+
+    pub fn code(self) -> u8 {
+        self.0
+    }
+
+    /// What its items are. Entries of a journal are kept as text, like notes.
+    pub fn class(self) -> Class {
+        match self.0 {
+            13 => Class::Calendar,
+            14 => Class::Contacts,
+            15 => Class::Tasks,
+            16 | 17 => Class::Notes,
+            _ => Class::Email,
+        }
     }
 }
 

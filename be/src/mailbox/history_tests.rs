@@ -11,7 +11,7 @@ use directpush_common::dav::properties::Instruction;
 use proptest::prelude::*;
 
 use super::condition::Conditions;
-use super::folders::{INBOX, ROOT};
+use super::folders::{INBOX, OwnType, ROOT};
 use super::items::{Content, ItemName, NewItem};
 use super::kind::Kind;
 use super::properties::Patch;
@@ -100,7 +100,7 @@ impl Set {
                 boxes.remove_item(mailbox, self.folder(at).await, named(name), by.maker, any()).await
             }
             Step::Read { at, name } => {
-                let patch = Patch { read: Some(true), steps: Vec::new() };
+                let patch = Patch { read: Some(true), ..Patch::default() };
                 let folder = self.folder(at).await;
                 boxes.patch_member(mailbox, folder, named(name), patch, by.maker, any()).await.map(drop)
             }
@@ -118,7 +118,7 @@ impl Set {
                 match name {
                     None => boxes.patch_folder(mailbox, folder, vec![step]).await,
                     Some(name) => {
-                        let patch = Patch { read: None, steps: vec![step] };
+                        let patch = Patch { steps: vec![step], ..Patch::default() };
                         boxes
                             .patch_member(mailbox, folder, named(name), patch, by.maker, any())
                             .await
@@ -142,8 +142,8 @@ impl Set {
             }
             Step::MakeFolder { at, name, calendar } => {
                 let parent = self.folder(at).await;
-                let class = if calendar { Class::Calendar } else { Class::Email };
-                boxes.make_folder(mailbox, parent, NAMES[name].into(), Some(class), None).await.map(drop)
+                let kind = OwnType::of(if calendar { Class::Calendar } else { Class::Email });
+                boxes.make_folder(mailbox, parent, NAMES[name].into(), Some(kind), None).await.map(drop)
             }
             Step::Folder { at, to, new, moves, deep } => {
                 let folder = self.folder(at).await;
@@ -159,7 +159,9 @@ impl Set {
                     boxes.copy_folder(mailbox, folder, to, deep, by).await.map(drop)
                 }
             }
-            Step::RemoveFolder { at } => boxes.remove_folder(mailbox, self.folder(at).await, None).await,
+            Step::RemoveFolder { at } => {
+                boxes.remove_folder(mailbox, self.folder(at).await, None).await.map(drop)
+            }
             Step::Forget => {
                 boxes.forget(mailbox);
                 Ok(())

@@ -93,6 +93,8 @@ pub fn entry(id: u64, item: &Item) -> Entry {
             date: item.date,
             size: item.size,
             read: item.read,
+            marks: item.marks.clone(),
+            content: Number(if item.content == 0 { id } else { item.content }),
         }),
     }
 }
@@ -165,7 +167,7 @@ impl Draft {
         self.put(key, member.item.encode());
     }
 
-    /// Adds a member; its id is the number it gets. Of `item`, the numbers and makers are set here.
+    /// Adds a member; its id is the number it gets. Of `item`, the numbers and makers are set here, the marks stay.
     pub(super) fn add_member(
         &mut self,
         folder: u64,
@@ -177,7 +179,7 @@ impl Draft {
         let (mailbox, id) = (self.mailbox, self.number());
         let file = !item.kind.fits(head.class);
         (item.changed, item.before, item.added, item.maker) = (id, 0, maker.clone(), maker);
-        item.property_bytes = properties.bytes();
+        (item.property_bytes, item.content) = (properties.bytes(), 0);
         head.held.bytes = head.held.bytes.saturating_add(item.size);
         head.held.property_bytes = head.held.property_bytes.saturating_add(item.property_bytes);
         if file {
@@ -307,6 +309,8 @@ fn new_item(content: Content, date: i64, name: Option<String>, read: bool) -> It
         name,
         kind,
         property_bytes: 0,
+        marks: String::new(),
+        content: 0,
     }
 }
 
@@ -356,6 +360,7 @@ impl Mailboxes {
                         item.size = content.size;
                         item.content_type = content.content_type;
                         item.kind = content.kind;
+                        item.content = item.changed;
                     })?;
                     (member.id, member.item.changed)
                 }
@@ -367,7 +372,8 @@ impl Mailboxes {
                     draft.remove_member(folder, &member, maker.clone(), false)?;
                     let installation = draft.head.installation;
                     let name = member.item.name.unwrap_or_else(|| implied_name(installation, member.id));
-                    let item = new_item(content, now_secs(), Some(name), member.item.read);
+                    let mut item = new_item(content, now_secs(), Some(name), member.item.read);
+                    item.marks = member.item.marks;
                     let id = draft.add_member(folder, item, maker, &properties)?;
                     (id, id)
                 }
@@ -375,7 +381,7 @@ impl Mailboxes {
                 (None, ItemName::Name(name)) => {
                     draft.check_name(&name)?;
                     if draft.tree.child(folder, &name).is_some() {
-                        return Err(Error::Conflict("a folder has this name"));
+                        return Err(Error::Taken("a folder has this name"));
                     }
                     let item = new_item(content, now_secs(), Some(name), false);
                     let id = draft.add_member(folder, item, maker, &Properties::default())?;

@@ -92,6 +92,8 @@ impl Properties {
 pub struct Patch {
     /// The read flag.
     pub read: Option<bool>,
+    /// The marks; empty takes them away.
+    pub marks: Option<String>,
     /// Dead properties, in order.
     pub steps: Vec<Instruction>,
 }
@@ -169,10 +171,15 @@ impl Mailboxes {
                 draft.put_folder(folder, head);
                 touched = true;
             }
-            match patch.read.filter(|read| *read != member.item.read) {
-                Some(read) => draft.change(folder, &mut member, maker, |item| item.read = read)?,
-                None if touched => draft.put_member(folder, &member),
-                None => {}
+            let read = patch.read.filter(|read| *read != member.item.read);
+            let marks = patch.marks.filter(|marks| *marks != member.item.marks);
+            if read.is_some() || marks.is_some() {
+                draft.change(folder, &mut member, maker, |item| {
+                    item.read = read.unwrap_or(item.read);
+                    item.marks = marks.unwrap_or_else(|| std::mem::take(&mut item.marks));
+                })?;
+            } else if touched {
+                draft.put_member(folder, &member);
             }
             let changed = member.item.changed;
             if touched || draft.head != writer.state.head {

@@ -116,6 +116,10 @@ pub struct Item {
     pub kind: Kind,
     /// Bytes of its dead properties; 0 = it has none.
     pub property_bytes: u64,
+    /// What phones keep with it: a JSON object that is not looked into; empty if nothing.
+    pub marks: String,
+    /// The number of the last change of its bytes; 0 = they are those that were added.
+    pub content: u64,
 }
 
 /// One line of a folder's change log, kept under the number of the change.
@@ -263,6 +267,11 @@ impl Record for Item {
         out.text(self.name.as_deref().unwrap_or(""));
         out.byte(self.kind.code());
         out.number(self.property_bytes);
+        // Only where there is something to say: most mail is never marked nor replaced.
+        if !self.marks.is_empty() || self.content != 0 {
+            out.text(&self.marks);
+            out.number(self.content);
+        }
         out.done()
     }
 
@@ -282,12 +291,18 @@ impl Record for Item {
             name: Some(from.text()?).filter(|name| !name.is_empty()),
             kind: Kind::Other,
             property_bytes: 0,
+            marks: String::new(),
+            content: 0,
         };
         if from.ended() {
             item.kind = Kind::of_type(&item.content_type);
         } else {
             item.kind = Kind::from_code(from.byte()?).ok_or(RecordError::Field("kind"))?;
             item.property_bytes = from.number()?;
+        }
+        if !from.ended() {
+            item.marks = from.text()?;
+            item.content = from.number()?;
         }
         Ok(item)
     }
@@ -593,8 +608,11 @@ mod tests {
             name: Some("Grüße.eml".into()),
             kind: Kind::Message,
             property_bytes: 300,
+            marks: "{\"verb\":1}".into(),
+            content: 12,
         };
         round(&item);
+        round(&Item { marks: String::new(), content: 0, ..item.clone() });
         round(&Item { name: None, ..item });
         round(&LogEntry::Live(5));
         let maker = Maker { device: None, cause: Cause::Dav };
@@ -618,6 +636,8 @@ mod tests {
             name: None,
             kind: Kind::Contact,
             property_bytes: 0,
+            marks: String::new(),
+            content: 0,
         };
         let bytes = item.encode();
         assert_eq!(Item::decode(&bytes[..bytes.len() - 2]).unwrap(), item);

@@ -12,11 +12,12 @@ use directpush_common::change::Maker;
 use directpush_common::names::DeviceKey;
 
 use super::condition::Conditions;
-use super::folders::{FIRST_OWN, ROOT, Tree};
+use super::folders::{FIRST_OWN, OwnType, ROOT, Tree};
 use super::items::{ItemName, Member, Written, etag, implied_id, implied_name};
 use super::properties::{Properties, load};
 use super::quota::Usage;
-use super::tree::Occupant;
+use super::record::Folder;
+use super::tree::{Occupant, TreeWritten};
 use super::{Mailboxes, Writer, decode, keys};
 use crate::error::Error;
 use crate::store::Read;
@@ -110,6 +111,11 @@ fn height(tree: &Tree, counter: u64) -> usize {
     let depth = |at| tree.path(at).map_or(0, |path| path.len());
     let own = depth(counter);
     tree.subtree(counter).into_iter().map(depth).max().unwrap_or(own) + 1 - own
+}
+
+/// The copy of a default folder is one of its class.
+fn copied_type(source: &Folder) -> OwnType {
+    OwnType::from_code(source.kind).unwrap_or_else(|| OwnType::of(source.class))
 }
 
 impl Mailboxes {
@@ -207,14 +213,14 @@ impl Mailboxes {
         .await
     }
 
-    /// Gives a folder another name, another parent, or both. Its id stays. Says whether nothing was there.
+    /// Gives a folder another name, another parent, or both. Its id stays.
     pub async fn move_folder(
         self: &Arc<Self>,
         mailbox: u64,
         counter: u64,
         to: To,
         by: By,
-    ) -> Result<bool, Error> {
+    ) -> Result<TreeWritten, Error> {
         self.write(mailbox, move |mut writer| async move {
             let tree = &writer.state.tree;
             let own = tree.folder(counter).ok_or(Error::Gone("the folder"))?.clone();
@@ -245,7 +251,7 @@ impl Mailboxes {
             (folder.parent, folder.name, folder.moved) = (to.folder, name, number);
             draft.put_folder(counter, folder);
             writer.commit(draft).await?;
-            Ok(created)
+            Ok(TreeWritten { folder: counter, created, hierarchy: writer.state.head.hierarchy })
         })
         .await
     }
@@ -331,7 +337,7 @@ impl Mailboxes {
             let after = before.plus(&wanted);
             writer.state.quota(&writer.boxes).check(&before, &after).map_err(Error::Quota)?;
             let properties = writer.properties(counter, 0, source.held.own_property_bytes).await?;
-            let new = draft.add_folder(to.folder, name, source.class, &properties)?;
+            let new = draft.add_folder(to.folder, name, copied_type(&source), &properties)?;
             writer.commit(draft).await?;
             Ok((tree, new, occupant.is_none()))
         })
@@ -349,12 +355,12 @@ impl Mailboxes {
             let source = writer.state.tree.folder(counter).ok_or(Error::Gone("the folder"))?.clone();
             writer.check_depth(parent, 1)?;
             if writer.occupant(parent, &source.name).await?.is_some() {
-                return Err(Error::Conflict("the name was taken meanwhile"));
+                return Err(Error::Taken("the name was taken meanwhile"));
             }
             let properties = writer.properties(counter, 0, source.held.own_property_bytes).await?;
             let mut draft = writer.draft();
             draft.by = by.device;
-            let new = draft.add_folder(parent, source.name.clone(), source.class, &properties)?;
+            let new = draft.add_folder(parent, source.name.clone(), copied_type(&source), &properties)?;
             writer.commit(draft).await?;
             Ok(new)
         })
@@ -404,7 +410,7 @@ impl Mailboxes {
                 // The copy goes by the name under which the original was seen.
                 let name = item.name.get_or_insert_with(|| implied_name(installation, member.id));
                 if writer.occupant(into, name).await?.is_some() {
-                    return Err(Error::Conflict("the name was taken meanwhile"));
+                    return Err(Error::Taken("the name was taken meanwhile"));
                 }
                 draft.add_member(into, item, by.maker.clone(), &properties)?;
             }

@@ -8,7 +8,7 @@ use directpush_common::change::Maker;
 use directpush_common::dav::hierarchy::Class;
 use directpush_common::names::DeviceKey;
 
-use super::folders::{FIRST_OWN, ROOT, own_type};
+use super::folders::{FIRST_OWN, OwnType, ROOT};
 use super::items::{ItemName, Member};
 use super::properties::Properties;
 use super::record::{Folder, Held, Record};
@@ -24,10 +24,21 @@ pub struct TreeChanges {
     pub removed: Vec<u64>,
 }
 
+/// What a write made of the folder tree.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TreeWritten {
+    /// The folder's counter.
+    pub folder: u64,
+    /// Nothing was there before.
+    pub created: bool,
+    /// The mailbox's hierarchy number with it.
+    pub hierarchy: u64,
+}
+
 /// What a name in a folder stands for.
 pub(super) enum Occupant {
     Folder(u64),
-    Member(Member),
+    Member(Box<Member>),
 }
 
 impl State {
@@ -56,7 +67,7 @@ impl Writer {
             return Ok(None);
         }
         let found = self.find(folder, &ItemName::Name(name.to_owned())).await?;
-        Ok(found.map(Occupant::Member))
+        Ok(found.map(|member| Occupant::Member(Box::new(member))))
     }
 
     /// Refuses a place that is missing or too deep for a tree of folders `height` levels high.
@@ -72,7 +83,7 @@ impl Draft {
         &mut self,
         parent: u64,
         name: String,
-        class: Class,
+        kind: OwnType,
         properties: &Properties,
     ) -> Result<u64, Error> {
         if self.tree.len() >= keys::FOLDERS_MAX {
@@ -85,8 +96,8 @@ impl Draft {
         let property_bytes = properties.bytes();
         let folder = Folder {
             parent,
-            kind: own_type(class),
-            class,
+            kind: kind.code(),
+            class: kind.class(),
             name,
             created: number,
             moved: number,
@@ -143,29 +154,29 @@ impl Draft {
 }
 
 impl Mailboxes {
-    /// Makes a folder; without a class it takes its parent's.
+    /// Makes a folder; without a type it is for what its parent is for.
     pub async fn make_folder(
         self: &Arc<Self>,
         mailbox: u64,
         parent: u64,
         name: String,
-        class: Option<Class>,
+        kind: Option<OwnType>,
         by: Option<DeviceKey>,
-    ) -> Result<u64, Error> {
+    ) -> Result<TreeWritten, Error> {
         self.write(mailbox, move |mut writer| async move {
             writer.check_depth(parent, 1)?;
             match writer.occupant(parent, &name).await? {
-                Some(Occupant::Folder(_)) => return Err(Error::Conflict("a folder of this name exists")),
-                Some(Occupant::Member(_)) => return Err(Error::Conflict("an item has this name")),
+                Some(Occupant::Folder(_)) => return Err(Error::Taken("a folder of this name exists")),
+                Some(Occupant::Member(_)) => return Err(Error::Taken("an item has this name")),
                 None => {}
             }
-            let class = class.unwrap_or_else(|| writer.state.class_below(parent));
+            let kind = kind.unwrap_or_else(|| OwnType::of(writer.state.class_below(parent)));
             let mut draft = writer.draft();
             draft.check_name(&name)?;
             draft.by = by;
-            let counter = draft.add_folder(parent, name, class, &Properties::default())?;
+            let folder = draft.add_folder(parent, name, kind, &Properties::default())?;
             writer.commit(draft).await?;
-            Ok(counter)
+            Ok(TreeWritten { folder, created: true, hierarchy: writer.state.head.hierarchy })
         })
         .await
     }
@@ -177,7 +188,7 @@ impl Mailboxes {
         mailbox: u64,
         counter: u64,
         by: Option<DeviceKey>,
-    ) -> Result<(), Error> {
+    ) -> Result<TreeWritten, Error> {
         self.write(mailbox, move |mut writer| async move {
             if writer.state.tree.folder(counter).is_none() {
                 return Err(Error::Gone("the folder"));
@@ -185,7 +196,8 @@ impl Mailboxes {
             let mut draft = writer.draft();
             draft.by = by;
             draft.remove_folder(counter)?;
-            writer.commit(draft).await
+            writer.commit(draft).await?;
+            Ok(TreeWritten { folder: counter, created: false, hierarchy: writer.state.head.hierarchy })
         })
         .await
     }

@@ -10,7 +10,9 @@ mod directory;
 #[allow(dead_code, reason = "these tests use less of it than its own")]
 #[path = "../../src/submission/queue/smart_host/fake.rs"]
 mod fake;
+mod folders;
 mod lmtp;
+mod marks;
 mod push;
 mod refusals;
 mod submission;

@@ -27,6 +27,8 @@ pub const REASON: &str = "DirectPush-Reason";
 pub const DEVICE: &str = "DirectPush-Device";
 /// Why the device writes: a [`crate::change::Cause`].
 pub const CAUSE: &str = "DirectPush-Cause";
+/// The EAS type of a folder that a front end makes.
+pub const FOLDER_TYPE: &str = "DirectPush-Folder-Type";
 /// The token of the device's last Sync response, or `none`.
 pub const TOKEN: &str = "DirectPush-Token";
 /// Unix seconds; older items never wake.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     change::{Entry, EntryKind, Gone, Live, Maker},
+    mail::marks::MARKS_BYTES_MAX,
     names::ItemId,
     numbers::{CollectionToken, Number},
 };
@@ -137,13 +138,19 @@ impl Items {
                     let (added_device, added_cause) = maker_attributes(&live.added);
                     out.push_str(&format!(
                         "<D:propstat><D:prop>{item} before=\"{}\" device=\"{device}\" cause=\"{cause}\" \
-                         added-device=\"{added_device}\" added-cause=\"{added_cause}\" date=\"{}\" size=\"{}\" read=\"{}\"/>\
-                         </D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>",
+                         added-device=\"{added_device}\" added-cause=\"{added_cause}\" date=\"{}\" size=\"{}\" read=\"{}\"",
                         live.before,
                         live.date,
                         live.size,
                         u8::from(live.read)
                     ));
+                    if live.content != entry.id.0 {
+                        out.push_str(&format!(" content=\"{}\"", live.content));
+                    }
+                    if !live.marks.is_empty() {
+                        out.push_str(&format!(" marks=\"{}\"", escape(&live.marks)));
+                    }
+                    out.push_str("/></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>");
                 }
             }
             out.push_str("</D:response>");
@@ -196,6 +203,8 @@ impl Items {
 }
 
 fn live_entry(item: &Element) -> Result<Entry, DavError> {
+    let id = ItemId(item.parsed("id")?);
+    let marks = item.attribute("marks").unwrap_or_default();
     let live = Live {
         before: item.parsed("before")?,
         maker: maker(item, "device", "cause")?,
@@ -203,12 +212,10 @@ fn live_entry(item: &Element) -> Result<Entry, DavError> {
         date: item.parsed("date")?,
         size: item.parsed("size")?,
         read: item.attribute("read") == Some("1"),
+        marks: if marks.len() <= MARKS_BYTES_MAX { marks.to_owned() } else { String::new() },
+        content: item.attribute("content").map_or(Ok(id.0), |_| item.parsed("content"))?,
     };
-    Ok(Entry {
-        id: ItemId(item.parsed("id")?),
-        changed: item.parsed("changed")?,
-        kind: EntryKind::Live(live),
-    })
+    Ok(Entry { id, changed: item.parsed("changed")?, kind: EntryKind::Live(live) })
 }
 
 fn maker(item: &Element, device: &'static str, cause: &'static str) -> Result<Maker, DavError> {
@@ -239,7 +246,10 @@ mod tests {
             date: -5,
             size: 1234,
             read: true,
+            marks: r#"{"categories":["<a & 'b'>"]}"#.into(),
+            content: Number(8),
         };
+        let plain = Live { marks: String::new(), content: Number(5), ..live.clone() };
         for more in [false, true] {
             let items = Items {
                 token: CollectionToken { epoch: 7, number: Number(12) },
@@ -247,6 +257,11 @@ mod tests {
                     Entry { id: ItemId(Number(4)), changed: Number(9), kind: EntryKind::Live(live.clone()) },
                     Entry {
                         id: ItemId(Number(5)),
+                        changed: Number(10),
+                        kind: EntryKind::Live(plain.clone()),
+                    },
+                    Entry {
+                        id: ItemId(Number(6)),
                         changed: Number(12),
                         kind: EntryKind::Gone(Gone { maker: phone.clone(), date: 9 }),
                     },
@@ -255,6 +270,7 @@ mod tests {
             };
             let body = items.write("/exchange/a/Inbox/", |id| format!("/exchange/a/Inbox/{id}"));
             assert_eq!(Items::read(body.as_bytes()).unwrap(), items);
+            assert_eq!((body.matches(" marks=").count(), body.matches(" content=").count()), (1, 1));
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn live(id: u64, changed: u64, maker: Maker, added: Maker, before: u64) -> Entry {
-        let live = Live { before: Number(before), maker, added, date: 1000, size: 1, read: false };
+        let live = Live { before: Number(before), maker, added, date: 1000, size: 1, ..Live::default() };
         Entry { id: ItemId(Number(id)), changed: Number(changed), kind: EntryKind::Live(live) }
     }
 

@@ -37,7 +37,7 @@ impl Folder {
     pub(crate) fn add(&mut self, date: i64, subject: &str, maker: Maker) -> Entry {
         let number = self.next();
         let live =
-            Live { before: Number::ZERO, maker: maker.clone(), added: maker, date, size: 1, read: false };
+            Live { maker: maker.clone(), added: maker, date, size: 1, content: number, ..Live::default() };
         let entry = Entry { id: ItemId(number), changed: number, kind: EntryKind::Live(live) };
         self.live.insert(entry.id, (number, subject.to_owned()));
         self.log.insert(number, entry.clone());

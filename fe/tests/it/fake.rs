@@ -195,12 +195,12 @@ impl Fake {
             mailbox.number += 1;
             let number = mailbox.number;
             let live = Live {
-                before: Number::ZERO,
                 maker: Maker::of(Cause::Delivery),
                 added: Maker::of(Cause::Delivery),
                 date: 1_700_000_000 + i64::try_from(number).unwrap(),
                 size: mime.len() as u64,
-                read: false,
+                content: Number(number),
+                ..Live::default()
             };
             let entry =
                 Entry { id: ItemId(Number(number)), changed: Number(number), kind: EntryKind::Live(live) };

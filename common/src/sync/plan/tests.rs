@@ -31,7 +31,15 @@ impl Folder {
 
     fn add(&mut self, maker: Maker, date: i64) -> ItemId {
         let number = self.next();
-        let live = Live { before: Number::ZERO, added: maker.clone(), maker, date, size: 1, read: false };
+        let live = Live {
+            before: Number::ZERO,
+            added: maker.clone(),
+            maker,
+            date,
+            size: 1,
+            content: number,
+            ..Live::default()
+        };
         self.write(Entry { id: ItemId(number), changed: number, kind: EntryKind::Live(live) });
         ItemId(number)
     }
