@@ -110,6 +110,7 @@ pub enum Order {
 
 /// A user as `user list` shows it.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch by itself")]
 pub struct Listed {
     pub name: String,
     pub push: bool,

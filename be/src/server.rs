@@ -9,6 +9,7 @@ use crate::delivery::Post;
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
 use crate::mailbox::Mailboxes;
+use crate::mailbox::find::Searches;
 use crate::notifier::Notifier;
 use crate::submission::Submission;
 
@@ -24,6 +25,7 @@ pub struct Server {
     /// New for each process: 32 hex digits.
     pub boot: String,
     pub budget: Budget,
+    pub searches: Searches,
     /// The locks of DAV clients; gone with the process.
     pub locks: Locks,
 }

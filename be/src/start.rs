@@ -21,6 +21,7 @@ use crate::error::{Error, WithCauses};
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
 use crate::mailbox::addresses::AddressRules;
+use crate::mailbox::find::Searches;
 use crate::mailbox::{Mailboxes, SWEEP_EVERY, now_secs, purge};
 use crate::notifier::Notifier;
 use crate::server::Server;
@@ -181,6 +182,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     let server = Arc::new(Server {
         post,
         submission: Arc::new(submission),
+        searches: Searches::default(),
         locks: Locks::default(),
         budget: Budget::new(config.limits.bodies_in_memory_bytes_max),
         boot: HEXLOWER.encode(&boot),

@@ -7,6 +7,7 @@
 
 mod delete;
 mod directory;
+mod find;
 mod get;
 pub mod guard;
 mod lock;

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::path::{Target, folder_url};
 use super::reply::{self, Reply};
-use super::{InMailbox, not_found, xml_body};
+use super::{InMailbox, find, not_found, xml_body};
 use crate::mailbox::folders::ROOT;
 
 pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
@@ -22,6 +22,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
             let since = hierarchy::read_request(&root).map_err(bad)?;
             folders(at, since).await
         }
+        Target::Mailbox | Target::Folder(_) if root.is(OURS, "find") => find::answer(at, &root).await,
         Target::Folder(folder) if root.is(DAV, "sync-collection") || root.is(OURS, "walk") => {
             let request = match ItemsRequest::read(&root) {
                 Err(DavError::Bad("sync-token")) => {

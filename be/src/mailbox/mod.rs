@@ -14,6 +14,7 @@ pub mod aliases;
 pub mod condition;
 pub mod deliver;
 pub mod directory;
+pub mod find;
 pub mod folders;
 #[cfg(test)]
 mod history_tests;

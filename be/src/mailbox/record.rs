@@ -143,6 +143,7 @@ pub struct StateObject {
 
 /// A user as the store keeps them.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch by itself")]
 pub struct User {
     pub mailbox: u64,
     /// argon2id, PHC string.

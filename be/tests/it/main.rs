@@ -10,6 +10,7 @@ mod directory;
 #[allow(dead_code, reason = "these tests use less of it than its own")]
 #[path = "../../src/submission/queue/smart_host/fake.rs"]
 mod fake;
+mod find;
 mod folders;
 mod lmtp;
 mod marks;

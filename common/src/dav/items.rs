@@ -120,40 +120,7 @@ impl Items {
     pub fn write(&self, folder: &str, href: impl Fn(ItemId) -> String) -> String {
         let mut out = format!("<?xml version=\"1.0\"?><D:multistatus xmlns:D=\"{DAV}\" xmlns:dp=\"{OURS}\">");
         for entry in &self.entries {
-            out.push_str("<D:response><D:href>");
-            out.push_str(&escape(&href(entry.id)));
-            out.push_str("</D:href>");
-            let item = format!("<dp:item id=\"{}\" changed=\"{}\"", entry.id, entry.changed);
-            match &entry.kind {
-                EntryKind::Gone(gone) => {
-                    let (device, cause) = maker_attributes(&gone.maker);
-                    let date = gone.date;
-                    out.push_str(&format!(
-                        "<D:status>HTTP/1.1 404 Not Found</D:status>{item} device=\"{device}\" \
-                         cause=\"{cause}\" date=\"{date}\"/>"
-                    ));
-                }
-                EntryKind::Live(live) => {
-                    let (device, cause) = maker_attributes(&live.maker);
-                    let (added_device, added_cause) = maker_attributes(&live.added);
-                    out.push_str(&format!(
-                        "<D:propstat><D:prop>{item} before=\"{}\" device=\"{device}\" cause=\"{cause}\" \
-                         added-device=\"{added_device}\" added-cause=\"{added_cause}\" date=\"{}\" size=\"{}\" read=\"{}\"",
-                        live.before,
-                        live.date,
-                        live.size,
-                        u8::from(live.read)
-                    ));
-                    if live.content != entry.id.0 {
-                        out.push_str(&format!(" content=\"{}\"", live.content));
-                    }
-                    if !live.marks.is_empty() {
-                        out.push_str(&format!(" marks=\"{}\"", escape(&live.marks)));
-                    }
-                    out.push_str("/></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>");
-                }
-            }
-            out.push_str("</D:response>");
+            write_entry(&mut out, &href(entry.id), entry);
         }
         if self.more {
             // RFC 6578 3.6: a truncated result says so for the collection itself.
@@ -177,21 +144,8 @@ impl Items {
         let token = token.parse().map_err(|_| DavError::Bad("sync-token"))?;
         let mut items = Self { token, entries: Vec::new(), more: false };
         for response in root.children_named(DAV, "response") {
-            if let Some(gone) = response.child(OURS, "item") {
-                let kind = EntryKind::Gone(Gone {
-                    maker: maker(gone, "device", "cause")?,
-                    date: gone.parsed("date")?,
-                });
-                items.entries.push(Entry {
-                    id: ItemId(gone.parsed("id")?),
-                    changed: gone.parsed("changed")?,
-                    kind,
-                });
-                continue;
-            }
-            let live = response.child(DAV, "propstat").and_then(|propstat| propstat.child(DAV, "prop"));
-            match live.and_then(|prop| prop.child(OURS, "item")) {
-                Some(item) => items.entries.push(live_entry(item)?),
+            match read_entry(response)? {
+                Some(entry) => items.entries.push(entry),
                 None if response.child_text(DAV, "status").is_some_and(|status| status.contains(" 507 ")) => {
                     items.more = true;
                 }
@@ -200,6 +154,55 @@ impl Items {
         }
         Ok(items)
     }
+}
+
+/// Writes the response that tells of an entry. `href` is its URL, encoded.
+pub(super) fn write_entry(out: &mut String, href: &str, entry: &Entry) {
+    out.push_str("<D:response><D:href>");
+    out.push_str(&escape(href));
+    out.push_str("</D:href>");
+    let item = format!("<dp:item id=\"{}\" changed=\"{}\"", entry.id, entry.changed);
+    match &entry.kind {
+        EntryKind::Gone(gone) => {
+            let (device, cause) = maker_attributes(&gone.maker);
+            let date = gone.date;
+            out.push_str(&format!(
+                "<D:status>HTTP/1.1 404 Not Found</D:status>{item} device=\"{device}\" \
+                 cause=\"{cause}\" date=\"{date}\"/>"
+            ));
+        }
+        EntryKind::Live(live) => {
+            let (device, cause) = maker_attributes(&live.maker);
+            let (added_device, added_cause) = maker_attributes(&live.added);
+            out.push_str(&format!(
+                "<D:propstat><D:prop>{item} before=\"{}\" device=\"{device}\" cause=\"{cause}\" \
+                 added-device=\"{added_device}\" added-cause=\"{added_cause}\" date=\"{}\" size=\"{}\" read=\"{}\"",
+                live.before,
+                live.date,
+                live.size,
+                u8::from(live.read)
+            ));
+            if live.content != entry.id.0 {
+                out.push_str(&format!(" content=\"{}\"", live.content));
+            }
+            if !live.marks.is_empty() {
+                out.push_str(&format!(" marks=\"{}\"", escape(&live.marks)));
+            }
+            out.push_str("/></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>");
+        }
+    }
+    out.push_str("</D:response>");
+}
+
+/// Reads the response that tells of an entry; `None` for a response of another kind.
+pub(super) fn read_entry(response: &Element) -> Result<Option<Entry>, DavError> {
+    if let Some(gone) = response.child(OURS, "item") {
+        let kind =
+            EntryKind::Gone(Gone { maker: maker(gone, "device", "cause")?, date: gone.parsed("date")? });
+        return Ok(Some(Entry { id: ItemId(gone.parsed("id")?), changed: gone.parsed("changed")?, kind }));
+    }
+    let live = response.child(DAV, "propstat").and_then(|propstat| propstat.child(DAV, "prop"));
+    live.and_then(|prop| prop.child(OURS, "item")).map(live_entry).transpose()
 }
 
 fn live_entry(item: &Element) -> Result<Entry, DavError> {

@@ -5,6 +5,7 @@
 //! Not here: methods as such, storage, HTTP itself.
 
 pub mod conditions;
+pub mod find;
 pub mod fragment;
 pub mod headers;
 pub mod hierarchy;

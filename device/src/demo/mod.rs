@@ -228,7 +228,9 @@ async fn tell(options: &Options, page: &mut Page, stage: &mut Stage) -> anyhow::
         page.event(event);
     }
     ensure!(events.iter().any(|event| event.is_exchange("PUT")), "the first Ping did not PUT AutdState.xml");
-    page.remark("The connection is parked now. No task, no timer and no buffer waits with it.");
+    page.remark(
+        "The connection is parked now: a task of 128 bytes, and no timer and no buffer, waits with it.",
+    );
 
     wake(page, stage).await?;
     rest(page, stage).await
