@@ -49,7 +49,9 @@ pub struct Figures {
     pub rebuild_ms: u64,
     /// This process's resident memory with the store open and used.
     pub resident_bytes: u64,
-    /// What the store takes after churn: each item written `churn` times more.
+    /// The most that it has been while the items were made, and while each was written three times more.
+    pub peak_bytes: u64,
+    /// What the store takes after that.
     pub usage: UsageFigures,
 }
 
@@ -140,7 +142,7 @@ pub async fn measure(
             store.index.commit(commit).await?;
         }
     }
-    let resident_bytes = resident_bytes();
+    let (resident_bytes, peak_bytes) = (memory_bytes("VmRSS:"), memory_bytes("VmHWM:"));
     let usage = store.usage().await?.into();
     let crashed = dir.with_extension("crashed");
     copy(dir, &crashed)?;
@@ -169,6 +171,7 @@ pub async fn measure(
         start_after_crash_ms,
         rebuild_ms,
         resident_bytes,
+        peak_bytes,
         usage,
     })
 }
@@ -229,10 +232,10 @@ fn millis(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The resident memory of this process, where the system tells it.
-fn resident_bytes() -> u64 {
+/// The resident memory of this process, now or at its most, where the system tells it.
+fn memory_bytes(which: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     BodyId, Progress, Range, Read, Store, StoreError, StoreOptions, Watch,
     backup::{self, Copied},
-    engine::Engine,
+    engine::{Engine, Trust},
     files::FileBodies,
     fsck::existing,
     pool::Pool,
@@ -84,10 +84,11 @@ impl Store {
             let through = embedded.index.snapshot().await?.through;
             // Kept under another name, it stays when the next one comes.
             let dir = embedded.bodies.place().snapshots();
-            let (path, kept) = (snapshot::path_of(&dir, through), dir.join(format!("{through:016x}.run")));
+            // Of its own: another backup may be under way.
+            let kept = dir.join(format!("{through:016x}-{}.run", BodyId::random()?));
+            let path = snapshot::path_of(&dir, through);
             attempts += 1;
             let link = move || {
-                let _ = fs::remove_file(&kept);
                 fs::hard_link(&path, &kept)
                     .or_else(|_| fs::copy(&path, &kept).map(|_| ()))
                     .map(|()| kept)
@@ -180,7 +181,7 @@ pub fn rebuild(dir: &Path, options: &StoreOptions, watch: Watch<'_>) -> Result<(
     let place = Arc::new(existing(dir)?);
     // Should the snapshots turn out to be damaged, the old one may be all there is: it comes back then.
     place.retire_index()?;
-    Engine::open_watched(Arc::clone(&place), *options, watch)?.close()
+    Engine::open_watched(Arc::clone(&place), *options, Trust::Nothing, watch)?.close()
 }
 
 /// The length of all files below a directory.

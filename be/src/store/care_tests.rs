@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     conformance::small,
-    crash_tests::{all, copy, open, segments},
+    crash_tests::{all, copy, index, open, segments},
     *,
 };
 
@@ -94,8 +94,8 @@ async fn fsck_finds_nothing_where_nothing_is_and_all_damage_where_it_is() {
             Severity::Note,
             true,
         ),
-        ("index", &|dir| fs::write(dir.join("index/db"), vec![0xa5; 4096]).unwrap(), Severity::Damage, true),
-        ("index gone", &|dir| fs::remove_dir_all(dir.join("index")).unwrap(), Severity::Note, true),
+        ("index", &|dir| fs::write(index(dir).join("db"), vec![0xa5; 4096]).unwrap(), Severity::Damage, true),
+        ("index gone", &|dir| fs::remove_dir_all(index(dir)).unwrap(), Severity::Note, true),
         ("body", &|dir| flip(&file_of(dir, bodies[7]), 20), Severity::Loss, false),
         ("body gone", &|dir| fs::remove_file(file_of(dir, bodies[7])).unwrap(), Severity::Loss, false),
     ];
@@ -114,7 +114,7 @@ async fn fsck_finds_nothing_where_nothing_is_and_all_damage_where_it_is() {
 }
 
 fn unhurried() -> StoreOptions {
-    StoreOptions { snapshot_bytes: u64::MAX, spare_bytes: u64::MAX, segment_bytes: 8000, ..small() }
+    StoreOptions { snapshot_bytes: u64::MAX, segment_bytes: 8000, ..small() }
 }
 
 /// A store with a snapshot, an older segment in front of it, and `count` commits behind it in segments of
@@ -140,7 +140,7 @@ async fn damage_before_the_newest_snapshot_costs_nothing() {
     assert_eq!(snapshot::list(&dir.join("snapshots")).unwrap().len(), 2);
     flip(&segments(&dir)[0], 200);
     // Not even an index that is older.
-    fs::remove_dir_all(dir.join("index")).unwrap();
+    fs::remove_dir_all(index(&dir)).unwrap();
     assert_eq!(check(&dir, false).damages, 1);
     let report = check(&dir, true);
     assert_eq!(report.losses, 0, "{:?}", report.findings);
@@ -155,7 +155,7 @@ async fn a_repair_takes_what_is_whole_behind_the_index_and_counts_the_rest() {
     let origin = scratch.path().join("origin");
     many_segments(&origin, 6).await;
     let old = scratch.path().join("index");
-    copy(&origin.join("index"), &old);
+    copy(&index(&origin), &old);
     let store = Store::open(&origin, &unhurried()).await.unwrap();
     for n in 26..32 {
         store.index.commit(Commit::default().put(format!("n/{n}"), vec![1; 3000])).await.unwrap();
@@ -166,8 +166,8 @@ async fn a_repair_takes_what_is_whole_behind_the_index_and_counts_the_rest() {
     for (lost, has) in [(None, 32), (Some(30), 29)] {
         let dir = scratch.path().join(has.to_string());
         copy(&origin, &dir);
-        fs::remove_dir_all(dir.join("index")).unwrap();
-        copy(&old, &dir.join("index"));
+        fs::remove_dir_all(index(&dir)).unwrap();
+        copy(&old, &index(&dir));
         for position in [Some(22), lost].into_iter().flatten() {
             damage_record(&dir, position);
         }
@@ -212,8 +212,9 @@ async fn what_only_a_backup_has_is_said_so() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
     filled(&dir).await;
+    fs::remove_file(segments(&dir).remove(0)).unwrap();
     flip(&snapshot::list(&dir.join("snapshots")).unwrap().pop().unwrap().1, 5000);
-    fs::remove_dir_all(dir.join("index")).unwrap();
+    fs::remove_dir_all(index(&dir)).unwrap();
     let report = check(&dir, true);
     assert!(report.losses > 0, "{:?}", report.findings);
     assert!(report.findings.iter().any(|finding| finding.what.contains("restore")), "{:?}", report.findings);
@@ -313,7 +314,7 @@ async fn a_backup_of_a_busy_store_is_one_of_its_states() {
     let again = store.backup(&target, |_| ()).await.unwrap();
     assert_eq!((again.bodies, again.new_bodies), (20, 0), "only what is new is copied");
     assert_eq!(fs::read_dir(&target).unwrap().count(), 4, "lock, manifest, bodies and one snapshot");
-    assert_eq!(fs::read_dir(dir.join("snapshots")).unwrap().count(), 1);
+    assert!(fs::read_dir(dir.join("snapshots")).unwrap().count() <= 2, "none is kept for a backup");
     store.close().await.unwrap();
 }
 

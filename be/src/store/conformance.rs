@@ -49,7 +49,6 @@ pub(super) fn small() -> StoreOptions {
         snapshot_bytes: 24 * 1024,
         snapshot_bytes_per_sec: 0,
         snapshot_memory_bytes: 8 * 1024,
-        spare_bytes: 0,
         reserve_bytes: 64 * 1024,
         ..StoreOptions::default()
     }
@@ -470,7 +469,7 @@ async fn compare(steps: Vec<Step>) {
                 store.close().await.unwrap();
                 drop(store);
                 if matches!(step, Step::Rebuild) {
-                    std::fs::remove_dir_all(path.join("index")).unwrap();
+                    std::fs::remove_dir_all(super::crash_tests::index(&path)).unwrap();
                 }
                 store = Store::open(&path, &small()).await.unwrap();
             }

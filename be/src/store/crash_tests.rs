@@ -25,6 +25,11 @@ fn one_segment() -> StoreOptions {
     StoreOptions { segment_bytes: u64::MAX, snapshot_bytes: u64::MAX, ..small() }
 }
 
+/// The directory of the index that is in use.
+pub(super) fn index(dir: &Path) -> PathBuf {
+    dir.join(fs::read_to_string(dir.join("index.current")).unwrap_or_else(|_| "index".to_owned()))
+}
+
 pub(super) async fn all(store: &Store) -> Vec<(Key, Value)> {
     let range = Range { start: vec![0], end: vec![255], limit: usize::MAX, reverse: false };
     store.index.read(Read::default().range(range)).await.unwrap().ranges.remove(0)
@@ -89,7 +94,7 @@ async fn a_journal_cut_anywhere_keeps_every_whole_commit() {
     let scratch = tempfile::tempdir().unwrap();
     let origin = scratch.path().join("origin");
     run_to(&origin, 5, one_segment()).await;
-    fs::remove_dir_all(origin.join("index")).unwrap();
+    fs::remove_dir_all(index(&origin)).unwrap();
     let bytes = fs::read(&segments(&origin)[0]).unwrap();
     let starts = record_starts(&bytes);
     assert_eq!(starts.len(), 6);
@@ -111,7 +116,7 @@ async fn a_journal_cut_anywhere_keeps_every_whole_commit() {
         store.index.commit(commit(kept + 1)).await.unwrap();
         store.close().await.unwrap();
         drop(store);
-        fs::remove_dir_all(dir.join("index")).unwrap();
+        fs::remove_dir_all(index(&dir)).unwrap();
         let store = open(&dir).await;
         assert_eq!(all(&store).await, state_after(kept + 1).await, "cut at {cut}, and gone on");
         store.close().await.unwrap();
@@ -123,7 +128,7 @@ async fn damage_in_the_middle_is_an_error_that_names_the_place() {
     let scratch = tempfile::tempdir().unwrap();
     let origin = scratch.path().join("origin");
     run_to(&origin, 5, one_segment()).await;
-    fs::remove_dir_all(origin.join("index")).unwrap();
+    fs::remove_dir_all(index(&origin)).unwrap();
     let bytes = fs::read(&segments(&origin)[0]).unwrap();
     let starts = record_starts(&bytes);
     for at in starts[1]..starts[2] {
@@ -146,7 +151,7 @@ async fn a_missing_or_cut_segment_is_damage_unless_it_is_the_last() {
     let scratch = tempfile::tempdir().unwrap();
     let origin = scratch.path().join("origin");
     run_to(&origin, 100, StoreOptions { segment_bytes: 1000, snapshot_bytes: u64::MAX, ..small() }).await;
-    fs::remove_dir_all(origin.join("index")).unwrap();
+    fs::remove_dir_all(index(&origin)).unwrap();
     let count = segments(&origin).len();
     assert!(count > 5, "{count} segments");
     for (at, cut) in [(0, false), (2, false), (2, true), (count - 2, true)] {
@@ -218,16 +223,16 @@ async fn a_journal_that_is_gone_is_no_new_store() {
         match round {
             1 => fs::write(dir.join("index.boot"), "another boot\n").unwrap(),
             2 => {
-                fs::rename(dir.join("index"), dir.join("kept")).unwrap();
+                fs::rename(index(&dir), dir.join("kept")).unwrap();
                 fs::remove_file(dir.join("index.boot")).unwrap();
             }
             _ => {}
         }
         let refused = Store::open(&dir, &small()).await.err();
         assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "{round}: {refused:?}");
-        assert_eq!(dir.join("index").exists(), round < 2, "nothing was touched");
+        assert_eq!(index(&dir).exists(), round < 2, "nothing was touched");
     }
-    fs::rename(dir.join("kept"), dir.join("index")).unwrap();
+    fs::rename(dir.join("kept"), index(&dir)).unwrap();
     fs::write(&segment, bytes).unwrap();
     let store = open(&dir).await;
     assert_eq!(all(&store).await, state_after(5).await);
@@ -251,7 +256,7 @@ async fn an_index_stays_until_another_is_made() {
             fs::write(dir.join("index.boot"), "another boot\n").unwrap();
             assert!(Store::open(&dir, &small()).await.is_err());
         }
-        assert!(dir.join("index/db").exists() && !dir.join("index.old").exists(), "{round}");
+        assert!(index(&dir).join("db").exists() && !dir.join("index.old").exists(), "{round}");
     }
     fs::write(&segment, bytes).unwrap();
     let store = open(&dir).await;
@@ -266,17 +271,17 @@ async fn a_damaged_index_is_rebuilt_whatever_the_damage() {
     let origin = scratch.path().join("origin");
     run_to(&origin, 200, small()).await;
     let expected = state_after(200).await;
-    let size = usize::try_from(fs::metadata(origin.join("index/db")).unwrap().len()).unwrap();
+    let size = usize::try_from(fs::metadata(index(&origin).join("db")).unwrap().len()).unwrap();
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..24 {
         let dir = scratch.path().join(round.to_string());
         copy(&origin, &dir);
-        let mut bytes = fs::read(dir.join("index/db")).unwrap();
+        let mut bytes = fs::read(index(&dir).join("db")).unwrap();
         match round {
             0 => bytes.clear(),
             1 => bytes.truncate(size / 2),
             2 => bytes.fill(0xa5),
-            3 => fs::write(dir.join("index/conf"), b"garbage").unwrap(),
+            3 => fs::write(index(&dir).join("conf"), b"garbage").unwrap(),
             _ => {
                 // Most of the file is unused: aim at where there is something.
                 let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(1);
@@ -285,7 +290,7 @@ async fn a_damaged_index_is_rebuilt_whatever_the_damage() {
                 bytes[at..end].iter_mut().for_each(|byte| *byte = random.u8(..));
             }
         }
-        fs::write(dir.join("index/db"), bytes).unwrap();
+        fs::write(index(&dir).join("db"), bytes).unwrap();
         let store = open(&dir).await;
         let range = Range { start: vec![0], end: vec![255], limit: usize::MAX, reverse: false };
         let mut attempts = 0;
@@ -330,9 +335,9 @@ async fn an_index_that_was_open_when_the_machine_went_down_is_rebuilt() {
     run_to(&dir, 20, small()).await;
     assert!(!dir.join("index.boot").exists(), "it was closed");
     fs::write(dir.join("index.boot"), "another boot\n").unwrap();
-    fs::write(dir.join("index/old"), "").unwrap();
+    fs::write(index(&dir).join("old"), "").unwrap();
     let store = open(&dir).await;
-    assert!(!dir.join("index/old").exists());
+    assert!(!index(&dir).join("old").exists());
     assert_eq!(all(&store).await, state_after(20).await);
     assert!(dir.join("index.boot").exists());
     store.close().await.unwrap();
@@ -361,9 +366,9 @@ async fn foreign_formats_and_second_owners_are_refused() {
     assert!(refused.unwrap().to_string().contains("in use by another process"));
     store.close().await.unwrap();
     drop(store);
-    fs::write(dir.join("format"), "directpush store 3\n").unwrap();
+    fs::write(dir.join("format"), "directpush store 4\n").unwrap();
     let refused = Store::open(&dir, &small()).await.err();
-    assert!(matches!(refused, Some(StoreError::NewerFormat { found: 3, known: 2, .. })), "{refused:?}");
+    assert!(matches!(refused, Some(StoreError::NewerFormat { found: 4, known: 3, .. })), "{refused:?}");
     for text in ["", "directpush store 0\n", "something else\n"] {
         fs::write(dir.join("format"), text).unwrap();
         let refused = Store::open(&dir, &small()).await.err();

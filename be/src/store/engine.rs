@@ -2,8 +2,8 @@
 //!
 //! A group of commits goes to the journal, is synced, and then goes to the tree together with its
 //! position, in one batch. So the tree is at any time the journal up to some position: what is
-//! missing is replayed at the next start, and a tree that is damaged or gone is made anew from the
-//! newest snapshot and the journal behind it.
+//! missing is replayed at the next start, and a tree that is damaged or gone is made anew: an empty
+//! one over the newest snapshot, and the journal behind it.
 //!
 //! Everything here blocks; the committer owns it, and readers share the tree through [`Shared`].
 
@@ -19,7 +19,8 @@ use parking_lot::RwLock;
 use tracing::{error, info, warn};
 
 use super::{
-    Found, Key, Progress, Read, StoreError, StoreOptions, Value, Watch,
+    Found, Progress, Read, StoreError, StoreOptions, Watch,
+    base::Base,
     disk::make_dir,
     hot::Hot,
     journal::{self, Journal, Unwritten},
@@ -31,6 +32,9 @@ use super::{
 
 /// How much of the journal is applied in one batch when it is replayed, in bytes.
 const REPLAY_BYTES: usize = 1024 * 1024;
+/// A new tree is caught up once so few groups are missing: the committer applies the rest.
+const CAUGHT_UP: u64 = 64;
+const CATCH_UPS_MAX: usize = 8;
 
 /// What readers share with the committer.
 pub(crate) struct Shared {
@@ -69,11 +73,12 @@ impl Shared {
         Ok(found)
     }
 
-    /// The position up to which the tree is made.
-    fn position(&self) -> Result<u64, StoreError> {
+    /// The position up to which the tree is made, and that of the snapshot below it.
+    pub(crate) fn positions(&self) -> Result<(u64, u64), StoreError> {
         let tree = self.tree.read();
         let Some(tree) = tree.as_ref() else { return Err(self.down()) };
-        tree.position().map_err(|failure| failed("read the index", failure))
+        let made = tree.position().map_err(|failure| failed("read the index", failure))?;
+        Ok((made, tree.base()))
     }
 
     /// Hands what sled holds back to the operating system, if the tree is there.
@@ -136,18 +141,22 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn open(place: Arc<Place>, options: StoreOptions) -> Result<Self, StoreError> {
-        Self::open_watched(place, options, &mut |_| ())
+        Self::open_watched(place, options, Trust::Snapshots, &mut |_| ())
     }
 
     /// The same, telling how far it is.
     pub(crate) fn open_watched(
         place: Arc<Place>,
         options: StoreOptions,
+        trust: Trust,
         watch: Watch<'_>,
     ) -> Result<Self, StoreError> {
         // sled needs space to open; the reserve is there for it.
         place.release_reserve();
-        let (tree, journal) = open_both(&place, &options, false, watch)?;
+        // Here and at no later repair: the helper may be making others by then.
+        make_dir(&*place.disk, &place.snapshots())?;
+        snapshot::remove_unfinished(&place.snapshots(), &*place.disk)?;
+        let (tree, journal) = open_both(&place, &options, false, trust, watch)?;
         place.remove_stale_indexes()?;
         if let Err(failure) = place.keep_reserve(options.reserve_bytes) {
             warn!(%failure, "no space for the reserve: the store refuses commits until there is");
@@ -190,12 +199,12 @@ impl Engine {
         }
     }
 
-    /// Puts a compacted tree in the place of the one in use, and answers that. The new one is the journal
-    /// up to a position that is not long past.
+    /// Puts a tree over a newer snapshot in the place of the one in use, and answers that. The new one is
+    /// the journal up to a position that is not long past.
     pub(crate) fn swap(&mut self, tree: Tree, name: String) -> Result<Option<Tree>, StoreError> {
         self.repair()?;
         catch_up(&tree, &self.place, self.journal.position())?;
-        tree.flush().map_err(|failure| not_opened("flush the compacted index", failure))?;
+        tree.flush().map_err(|failure| not_opened("flush the new index", failure))?;
         self.place.adopt_index(name)?;
         // Both hold the same: what is known of hot keys stays true.
         Ok(self.shared.tree.write().replace(tree))
@@ -283,7 +292,8 @@ impl Engine {
         }
         *self.shared.tree.write() = None;
         self.shared.failed.store(true, SeqCst);
-        let (opened, journal) = open_both(&self.place, &self.options, damaged, &mut |_| ())?;
+        let (opened, journal) =
+            open_both(&self.place, &self.options, damaged, Trust::Snapshots, &mut |_| ())?;
         self.journal = journal;
         self.place.unsure.store(false, SeqCst);
         let mut tree = self.shared.tree.write();
@@ -314,12 +324,22 @@ impl Engine {
     }
 }
 
+/// What a new tree may be put over without having been read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Trust {
+    /// Snapshots: they were read back when they were made.
+    Snapshots,
+    /// Nothing: something was damaged, and it may have been the snapshot.
+    Nothing,
+}
+
 /// Opens the tree and the journal and brings the tree up to date, making it anew where it cannot be
 /// believed.
 fn open_both(
     place: &Place,
     options: &StoreOptions,
     damaged: bool,
+    trust: Trust,
     watch: Watch<'_>,
 ) -> Result<(Tree, Journal), StoreError> {
     // Without a journal nothing can be made of what is there, and nothing of it may go.
@@ -333,7 +353,8 @@ fn open_both(
         warn!(dir = %place.dir.display(), "the machine went down with the store open; rebuilding the index");
         place.retire_index()?;
     }
-    match open_or_make(place, options, &mut damage, watch) {
+    let trust = if damaged { Trust::Nothing } else { trust };
+    match open_or_make(place, options, trust, &mut damage, watch) {
         Ok(opened) => {
             if let Some(aside) = place.end_retirement(damage.is_some())? {
                 let why = damage.unwrap_or_default();
@@ -354,16 +375,17 @@ fn open_both(
 fn open_or_make(
     place: &Place,
     options: &StoreOptions,
+    trust: Trust,
     damage: &mut Option<String>,
     watch: Watch<'_>,
 ) -> Result<(Tree, Journal), StoreError> {
     place.mark_open()?;
-    let failed = match try_open(place, options, watch) {
+    let failed = match try_open(place, options, trust, watch) {
         Err(Failure::Tree(failure)) if is_damage(&failure) => {
             error!(%failure, "the index cannot be used; making it anew");
             *damage = Some(failure.to_string());
             place.retire_index()?;
-            match try_open(place, options, watch).map_err(Failure::into_error) {
+            match try_open(place, options, Trust::Nothing, watch).map_err(Failure::into_error) {
                 Err(failed) => failed,
                 opened => return opened,
             }
@@ -374,7 +396,7 @@ fn open_or_make(
     if matches!(failed, StoreError::Full) && can_be_made(place)? {
         warn!("no space to make the index anew; removing the old ones");
         place.remove_indexes()?;
-        return try_open(place, options, watch).map_err(Failure::into_error);
+        return try_open(place, options, Trust::Snapshots, watch).map_err(Failure::into_error);
     }
     Err(failed)
 }
@@ -421,17 +443,20 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn try_open(place: &Place, options: &StoreOptions, watch: Watch<'_>) -> Result<(Tree, Journal), Failure> {
-    make_dir(&*place.disk, &place.snapshots())?;
-    snapshot::remove_unfinished(&place.snapshots(), &*place.disk)?;
+fn try_open(
+    place: &Place,
+    options: &StoreOptions,
+    trust: Trust,
+    watch: Watch<'_>,
+) -> Result<(Tree, Journal), Failure> {
     let snapshots = snapshot::list(&place.snapshots())?;
     let newest = snapshots.last().map_or(0, |(through, _)| *through);
     let first = journal::segments(&place.journal())?.first().map_or(u64::MAX, |(first, _)| *first);
-    let mut tree = Tree::open(&place.index(), options.cache_bytes)?;
+    let mut tree = Tree::open(&place.index(), &place.snapshots(), options.cache_bytes)?;
     let mut made = tree.position()?;
     let goes_on = if made == 0 { newest == 0 && tree.is_empty()? } else { first <= made.saturating_add(1) };
     if !goes_on {
-        (tree, made) = load(place, options, tree, &snapshots, first, watch)?;
+        (tree, made) = load(place, options, tree, (&snapshots, trust), first, watch)?;
     }
     let mut done = 0;
     let mut replay = Replay { tree: &tree, writes: Writes::new(), bytes: 0, position: made, failure: None };
@@ -467,93 +492,87 @@ fn try_open(place: &Place, options: &StoreOptions, watch: Watch<'_>) -> Result<(
     Ok((tree, journal))
 }
 
-/// Makes the tree anew from the newest snapshot that can be believed; the journal begins at `first`.
+/// Makes the tree anew over the newest snapshot that can be believed; the journal begins at `first`.
 /// Answers it with its position: 0 when all of it must come from the journal.
 fn load(
     place: &Place,
     options: &StoreOptions,
     tree: Tree,
-    snapshots: &[(u64, PathBuf)],
+    (snapshots, trust): (&[(u64, PathBuf)], Trust),
     first: u64,
     watch: Watch<'_>,
 ) -> Result<(Tree, u64), Failure> {
     drop(tree);
     place.retire_index()?;
-    let mut damage = None;
+    let mut damage = Vec::new();
     for (through, path) in snapshots.iter().rev() {
         if first > through.saturating_add(1) {
             break;
         }
         place.remove_index()?;
-        let tree = Tree::open(&place.index(), options.cache_bytes)?;
-        info!(snapshot = %path.display(), "making the index anew");
-        let mut each = |at| {
-            watch(at);
-            Ok(())
-        };
-        match fill(&tree, path, *through, &mut each) {
+        match over(place, options, path, trust, watch) {
             Err(Failure::Store(corrupt)) if corrupt.is_damage() => {
                 error!(error = %corrupt, "a snapshot is damaged; trying the one before it");
-                damage.get_or_insert(corrupt);
+                damage.push((corrupt, path));
             }
-            filled => return filled.map(|()| (tree, *through)),
+            Ok(tree) => {
+                damage.iter().try_for_each(|(_, path)| snapshot::set_aside(&*place.disk, path))?;
+                return Ok((tree, *through));
+            }
+            Err(failed) => return Err(failed),
         }
     }
     if first == 1 {
         place.remove_index()?;
-        return Ok((Tree::open(&place.index(), options.cache_bytes)?, 0));
+        return Ok((Tree::open(&place.index(), &place.snapshots(), options.cache_bytes)?, 0));
     }
     let what = "neither a snapshot nor the index reaches to where it begins";
     let gap = StoreError::Corrupt { path: place.journal(), offset: 0, what };
-    Err(damage.unwrap_or(gap).into())
+    Err(damage.into_iter().next().map_or(gap, |(corrupt, _)| corrupt).into())
 }
 
-/// Fills an empty tree from a snapshot.
-fn fill(
-    tree: &Tree,
-    path: &Path,
-    through: u64,
-    each: &mut dyn FnMut(Progress) -> Result<(), StoreError>,
-) -> Result<(), Failure> {
-    let total = std::fs::metadata(path).map_or(0, |found| found.len());
-    let mut reader = SnapshotReader::open(path)?;
-    let (mut entries, mut bytes) = (Vec::<(Key, Value)>::new(), 0);
-    while let Some((key, value)) = reader.next()? {
-        let Some(value) = value else { continue };
-        bytes += key.len() + value.len();
-        entries.push((key, value));
-        if bytes >= REPLAY_BYTES {
-            tree.fill(&entries, None)?;
-            each(Progress { phase: "snapshot", done: reader.offset(), total })?;
-            entries.clear();
-            bytes = 0;
-        }
-    }
-    tree.fill(&entries, Some(through))?;
-    tree.flush()?;
-    Ok(())
-}
-
-/// Fills an empty tree from a snapshot and the journal behind it, as far as that has been written.
-pub(crate) fn fill_beside(
-    tree: &Tree,
+/// An empty tree over a snapshot.
+fn over(
     place: &Place,
-    (through, path): (u64, &Path),
-    shared: &Shared,
-    each: &mut dyn FnMut(Progress) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    fill(tree, path, through, each).map_err(Failure::into_error)?;
-    // What is written meanwhile becomes less each time.
-    for _ in 0..3 {
-        let position = shared.position()?;
-        catch_up(tree, place, position)?;
+    options: &StoreOptions,
+    path: &Path,
+    trust: Trust,
+    watch: Watch<'_>,
+) -> Result<Tree, Failure> {
+    info!(snapshot = %path.display(), "making the index anew");
+    snapshot::modernise(&place.disk, path)?;
+    if trust == Trust::Nothing {
+        let (mut done, total) = (0, std::fs::metadata(path).map_or(0, |found| found.len()));
+        SnapshotReader::open(path)?.verify(|bytes| {
+            done += bytes;
+            watch(Progress { phase: "snapshot", done, total });
+            Ok(())
+        })?;
+    }
+    // Told apart from damage of the tree: another snapshot may do.
+    drop(Base::open(path, 0)?);
+    let tree = Tree::create(&place.index(), path, options.cache_bytes)?;
+    tree.flush()?;
+    Ok(tree)
+}
+
+/// Brings a new tree up to date, as far as the journal has been written and while commits go on.
+pub(crate) fn catch_up_beside(tree: &Tree, place: &Place, shared: &Shared) -> Result<(), StoreError> {
+    // What is written meanwhile becomes less each time, unless it comes as fast as it can be applied.
+    for _ in 0..CATCH_UPS_MAX {
+        let (made, _) = shared.positions()?;
+        let had = tree.position().map_err(|failure| not_opened("read the new index", failure))?;
+        if made.saturating_sub(had) < CAUGHT_UP {
+            break;
+        }
+        catch_up(tree, place, made)?;
     }
     Ok(())
 }
 
 /// Applies the journal to a tree up to a position.
 fn catch_up(tree: &Tree, place: &Place, through: u64) -> Result<(), StoreError> {
-    let fail = |failure| not_opened("write the compacted index", failure);
+    let fail = |failure| not_opened("write the new index", failure);
     let made = tree.position().map_err(fail)?;
     let mut replay = Replay { tree, writes: Writes::new(), bytes: 0, position: made, failure: None };
     let read = journal::read_between(&place.journal(), made, through, |position, writes| {

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{
     conformance::small,
-    crash_tests::{all, commit, open, segments, state_after},
+    crash_tests::{all, commit, index, open, segments, state_after},
     disk::{
         RealDisk,
         faulty::{Faults, FaultyDisk},
@@ -55,7 +55,7 @@ async fn a_full_disk_refuses_commits_and_bodies_until_there_is_space() {
         assert_eq!(fs::read_dir(scratch.path().join("bodies/tmp")).unwrap().count(), 0);
         store.close().await.unwrap();
         drop(store);
-        fs::remove_dir_all(scratch.path().join("index")).unwrap();
+        fs::remove_dir_all(index(scratch.path())).unwrap();
         let store = open(scratch.path()).await;
         assert_eq!(all(&store).await, state_after(2).await);
         assert_eq!(store.bodies.get(body).await.unwrap(), vec![1; 100]);

@@ -261,7 +261,7 @@ impl Checker<'_> {
             return Ok(None);
         }
         self.place.mark_open()?;
-        let opened = Tree::open(&self.place.index(), self.options.cache_bytes);
+        let opened = Tree::open(&self.place.index(), &self.place.snapshots(), self.options.cache_bytes);
         let opened = opened.and_then(|tree| tree.position().map(|made| (tree, made)));
         let (tree, made) = match opened {
             Ok(opened) => opened,
@@ -452,10 +452,8 @@ impl Checker<'_> {
                 && let Err(StoreError::Corrupt { .. }) =
                     SnapshotReader::open(&path).and_then(|reader| reader.verify(|_| Ok(())))
             {
-                let aside = path.with_extension("damaged");
-                let renamed = self.place.disk.rename(&path, &aside);
-                renamed.map_err(|error| StoreError::io(format!("set aside {}", path.display()), error))?;
-                self.report.repairs.push(format!("set a damaged snapshot aside, {}", aside.display()));
+                snapshot::set_aside(&*self.place.disk, &path)?;
+                self.report.repairs.push(format!("set a damaged snapshot aside, {}", path.display()));
             }
         }
         Ok(())

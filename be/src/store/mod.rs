@@ -9,6 +9,7 @@
 //! mailbox, and which bodies are still referenced.
 
 mod backup;
+mod base;
 pub mod bench;
 mod care;
 #[cfg(test)]
@@ -326,7 +327,7 @@ pub type Watch<'a> = &'a mut dyn FnMut(Progress);
 /// How a store on disk is opened. Sizes are in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// What sled may cache. Its real use can be several times that.
+    /// What is cached of the index, half of it by sled, whose real use can be several times its share.
     pub cache_bytes: u64,
     /// What is kept of the keys just read and written, to answer gets at once.
     pub hot_bytes: usize,
@@ -338,17 +339,13 @@ pub struct StoreOptions {
     pub segment_bytes: u64,
     /// How much of the journal may lie between two flushes of sled: what is replayed after a crash.
     pub checkpoint_bytes: u64,
-    /// How much journal makes a new snapshot due, unless half of what is live is more.
+    /// How much journal makes a new snapshot due, unless an eighth of what is live is more; then that, but
+    /// not more than three times this.
     pub snapshot_bytes: u64,
     /// How fast a snapshot is written, in bytes per second, so that commits find the disk free. 0: no bound.
     pub snapshot_bytes_per_sec: u64,
     /// What a snapshot may hold in memory while it is made.
     pub snapshot_memory_bytes: usize,
-    /// An index smaller than this is not compacted.
-    pub compact_bytes: u64,
-    /// An older snapshot, and the journal since, are kept while all of it is smaller than this or twice
-    /// what is live: should the newest be damaged, the index can still be made anew.
-    pub spare_bytes: u64,
     /// Disk space kept back, so that a full disk never stops what the journal has taken. 0 for none.
     pub reserve_bytes: u64,
 }
@@ -365,8 +362,6 @@ impl Default for StoreOptions {
             snapshot_bytes: 16 * 1024 * 1024,
             snapshot_bytes_per_sec: 64 * 1024 * 1024,
             snapshot_memory_bytes: 32 * 1024 * 1024,
-            compact_bytes: 64 * 1024 * 1024,
-            spare_bytes: 64 * 1024 * 1024,
             reserve_bytes: 8 * 1024 * 1024,
         }
     }
@@ -392,7 +387,7 @@ impl Store {
 
     /// Opens the store in `dir`, or makes it: the embedded engine. After a crash this replays the end
     /// of the journal; an index that is damaged, gone, or not to be trusted after a power cut is
-    /// made anew from the newest snapshot and the journal behind it: about a minute for each million keys.
+    /// made anew: an empty one over the newest snapshot, and the journal behind that.
     ///
     /// # Errors
     /// `InUse`, `NewerFormat`, `Corrupt`, `Full`, `Io`.

@@ -1,13 +1,13 @@
 //! The directory of a store: what lies where, whose it is, and whether its index can be trusted.
 //!
 //! ```text
-//! format      "directpush store 2", written once there is a journal
+//! format      "directpush store 3", written once there is a journal
 //! lock        locked while a process has the store open
 //! restoring   there while a backup is being brought back
 //! reserve     space kept back, so that what the journal took can always be applied
 //! journal/    the truth of the index, together with
 //! snapshots/  what the index held at some positions of the journal; before the oldest it is trimmed
-//! index/      sled, made from these; after it was compacted, index-<n>/, which index.current then names;
+//! index/      sled, over the newest snapshot; after the first, index-<n>/, which index.current then names;
 //!             index.corrupt-<n>/ are damaged ones, set aside; index.old/ is there while another is made
 //! index.boot  there while the index is open: the boot of the machine in which it was opened
 //! bodies/     see `files`
@@ -29,8 +29,9 @@ use super::{
     journal, snapshot,
 };
 
-/// The format that this program writes, and the newest that it reads. 1 had no snapshots.
-const FORMAT: u32 = 2;
+/// The format that this program writes, and the newest that it reads. 1 had no snapshots, and in 2 the
+/// index held everything.
+const FORMAT: u32 = 3;
 const FORMAT_WORDS: &str = "directpush store ";
 /// How many damaged indexes are kept for someone to look at.
 const KEPT_ASIDE: u32 = 3;
@@ -122,8 +123,8 @@ impl Place {
                 Err(StoreError::NewerFormat { path: self.dir.clone(), found, known: FORMAT })
             }
             Some(FORMAT) => Ok(()),
-            // Nothing else differs: a program that knows 1 must not look for what is trimmed.
-            Some(1) => self.write_format(),
+            // Their files are read as they are; who knows only them must not look for what differs now.
+            Some(1 | 2) => self.write_format(),
             _ => Err(StoreError::Corrupt { path, offset: 0, what: "it names no known format" }),
         }
     }

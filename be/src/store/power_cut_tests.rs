@@ -414,10 +414,10 @@ impl Machine {
             }
         }
         if dir.join("index.boot").exists() {
-            fs::create_dir(dir.join("index")).unwrap();
-            fs::write(dir.join("index/db"), "anything").unwrap();
+            fs::create_dir(crash_tests::index(dir)).unwrap();
+            fs::write(crash_tests::index(dir).join("db"), "anything").unwrap();
         } else if let Some(index) = self.closed.checked_sub(1).map(|last| &closed[last]) {
-            crash_tests::copy(index, &dir.join("index"));
+            crash_tests::copy(index, &crash_tests::index(dir));
         }
         let store = Store::open(dir, &small()).await.unwrap();
         self.look(&store).await;
@@ -474,7 +474,7 @@ async fn record(root: &Path, scratch: &Path) -> (Vec<Step>, Vec<PathBuf>) {
         drop(store);
         recorder.note(Step::Closed);
         let copy = scratch.join(format!("index-{session}"));
-        crash_tests::copy(&root.join("index"), &copy);
+        crash_tests::copy(&crash_tests::index(root), &copy);
         closed.push(copy);
     }
     let log = recorder.log.lock();

@@ -1,18 +1,19 @@
-//! The helper beside the committer: snapshots, and trimming what they cover.
+//! The helper beside the committer: snapshots, the index over them, and trimming what they cover.
 //!
-//! Once the journal behind the newest snapshot is as long as half of what is live, the committer ends
-//! its segment, and the helper merges the snapshot with the journal up to there into a new one
-//! (`merge`), at a bounded pace. When that is durable and has been read back, the older snapshot and
-//! the segments before it go. So all of it takes about as much as is live, half as much again of
-//! journal, and once more while a snapshot is being made; no commit waits for any of it.
+//! Once the journal behind the newest snapshot is as long as an eighth of what is live, and 16 MiB at
+//! least and 48 at most, the committer ends its segment, and the helper merges the snapshot with the journal up to there into a new one
+//! (`merge`), at a bounded pace. When that is durable and has been read back from the disk, the helper
+//! makes an empty index over it, brings it up to date, and the committer changes over; the old index
+//! goes as a whole. No commit waits for any of it.
 //!
-//! sled's file never shrinks, and under churn becomes many times what is live. When it is too large the
-//! helper makes another out of the snapshot and the journal behind it, and the committer changes over.
+//! The snapshot before the newest stays, with the journal behind it: whichever file is damaged, the
+//! others hold everything. So all of it takes about twice what is live, as much again as is due some
+//! times over for journal and index, and what is live once more while a snapshot is being made.
 //!
 //! Everything here blocks, on a thread of its own.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
@@ -27,9 +28,8 @@ use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Progress, StoreError, StoreOptions,
-    care::size_of,
-    engine::{Engine, Shared, fill_beside},
+    StoreError, StoreOptions,
+    engine::{Engine, Shared, catch_up_beside},
     journal,
     merge::{Merge, Parts},
     place::Place,
@@ -38,8 +38,14 @@ use super::{
     tree::Tree,
 };
 
-/// An index may be so many times what is live: sled needs this much for itself.
-const INDEX_TO_LIVE: u64 = 3;
+/// A snapshot is due when the journal behind the newest is such a part of what is live.
+const LIVE_TO_JOURNAL: u64 = 8;
+
+/// But at the latest when it is so many times the least: a start replays or opens what is behind it.
+const DUE_MAX: u64 = 3;
+
+/// How many snapshots are kept.
+const KEPT: usize = 2;
 
 /// Something for the helper to do.
 pub(crate) enum Chore {
@@ -68,7 +74,6 @@ impl Helper {
             committer,
             pace: Pace::new(engine.options().snapshot_bytes_per_sec, Arc::clone(&stopping)),
             again_at: 0,
-            compacted_bytes: 0,
         };
         let thread = thread::Builder::new()
             .name("store-upkeep".to_owned())
@@ -100,8 +105,6 @@ struct Keeper {
     pace: Pace,
     /// After a failure: how long the journal must be before the next attempt, in bytes.
     again_at: u64,
-    /// How large the index was when it was last compacted.
-    compacted_bytes: u64,
 }
 
 impl Keeper {
@@ -130,7 +133,9 @@ impl Keeper {
         let live =
             newest.and_then(|(_, path)| snapshot::summary(path).ok()).map_or(0, |found| found.live_bytes);
         let journal = journal_bytes(&self.place.journal(), newest.map_or(0, |(through, _)| *through))?;
-        let due = self.options.snapshot_bytes.max(live / 2);
+        let due = (live / LIVE_TO_JOURNAL)
+            .min(self.options.snapshot_bytes.saturating_mul(DUE_MAX))
+            .max(self.options.snapshot_bytes);
         if journal < due.max(self.again_at) {
             return Ok(());
         }
@@ -143,50 +148,37 @@ impl Keeper {
     fn take(&mut self) -> Result<Summary, StoreError> {
         let through = self.roll()?;
         let summary = self.write(through)?;
+        match self.rebase(through) {
+            Ok(()) | Err(StoreError::Stopped) => {}
+            Err(failure) => warn!(%failure, "the index stays over the older snapshot"),
+        }
         // What is trimmed must not be needed to bring the tree up to date after a crash.
         self.shared.flush()?;
-        trim(&self.place, &self.options, summary.live_bytes)?;
-        match self.compact(summary) {
-            Ok(()) | Err(StoreError::Stopped) => {}
-            Err(failure) => warn!(%failure, "the index could not be compacted"),
-        }
+        trim(&self.place, self.shared.positions()?.1)?;
         Ok(summary)
     }
 
-    /// Makes the index anew beside itself, if it is too large.
-    fn compact(&mut self, summary: Summary) -> Result<(), StoreError> {
-        let old = self.place.index();
-        let before = size_of(&old);
-        let bearable = self.options.compact_bytes.max(INDEX_TO_LIVE * summary.live_bytes);
-        if before <= bearable.max(self.compacted_bytes * 3 / 2) {
+    /// Puts the index over the snapshot of a position.
+    fn rebase(&mut self, through: u64) -> Result<(), StoreError> {
+        if self.shared.positions()?.1 == through {
             return Ok(());
         }
-        // Whatever comes of it, it is not tried again before it has grown.
-        self.compacted_bytes = before;
+        let old = self.place.index();
         let (name, path) = self.place.next_index()?;
-        let swapped = self.swap(summary.through, name, &path);
-        if let Err(failure) = swapped {
+        if let Err(failure) = self.swap(through, name, &path) {
+            // Should it have been adopted by half, it is the name of one that is made anew.
             let _ = fs::remove_dir_all(&path);
             return Err(failure);
         }
         let removed = fs::remove_dir_all(&old);
-        removed.map_err(|error| StoreError::io(format!("remove {}", old.display()), error))?;
-        self.compacted_bytes = size_of(&path);
-        info!(before, after = self.compacted_bytes, "compacted the index");
-        Ok(())
+        removed.map_err(|error| StoreError::io(format!("remove {}", old.display()), error))
     }
 
     fn swap(&mut self, through: u64, name: String, path: &Path) -> Result<(), StoreError> {
-        let fail = |failure| StoreError::io("make a compacted index", std::io::Error::other(failure));
-        let tree = Tree::open(path, self.options.cache_bytes).map_err(fail)?;
+        let fail = |failure| StoreError::io("make a new index", std::io::Error::other(failure));
         let snapshot = snapshot::path_of(&self.place.snapshots(), through);
-        let (mut told, pace) = (0, &mut self.pace);
-        let mut each = |at: Progress| {
-            let bytes = at.done.saturating_sub(told);
-            told = at.done;
-            pace.spend(bytes)
-        };
-        fill_beside(&tree, &self.place, (through, &snapshot), &self.shared, &mut each)?;
+        let tree = Tree::create(path, &snapshot, self.options.cache_bytes).map_err(fail)?;
+        catch_up_beside(&tree, &self.place, &self.shared)?;
         tree.flush().map_err(fail)?;
         let (waiter, answer) = oneshot::channel();
         let committer = self.committer.upgrade().ok_or(StoreError::Stopped)?;
@@ -208,24 +200,30 @@ impl Keeper {
 
     fn write(&mut self, through: u64) -> Result<Summary, StoreError> {
         let mut bases = snapshot::list(&self.place.snapshots())?;
+        let mut damaged = Vec::new();
         loop {
             let base = bases.pop();
             let made = match &base {
                 Some((at, path)) if *at == through => {
                     // Whoever made it may have been killed before its name was durable.
-                    settle(&self.place, path)?;
-                    SnapshotReader::open(path)
-                        .and_then(|reader| reader.verify(|bytes| self.pace.spend(bytes)))
+                    settle(&self.place, path)
+                        .and_then(|()| read_back(path, &mut |bytes| self.pace.spend(bytes)))
                 }
                 base => write(&self.place, &self.options, base.as_ref(), through, &mut |bytes| {
                     self.pace.spend(bytes)
                 }),
             };
             match (made, base) {
-                (Err(damage), Some((_, damaged))) if is_damage_of(&damage, &damaged) => {
+                (Err(damage), Some((at, path))) if is_damage_of(&damage, &path) => {
                     error!(%damage, "a snapshot is damaged; trying the one before it");
+                    // The new one takes the place of one of the same position.
+                    damaged.extend((at != through).then_some(path));
                 }
-                (made, _) => return made,
+                (made, _) => {
+                    let made = made?;
+                    damaged.iter().try_for_each(|path| snapshot::set_aside(&*self.place.disk, path))?;
+                    return Ok(made);
+                }
             }
         }
     }
@@ -255,8 +253,7 @@ pub(crate) fn write(
         each(writer.add(&key, Some(&value))?)?;
     }
     let written = writer.finish()?;
-    let verified = SnapshotReader::open(&path).and_then(|reader| reader.verify(|_| Ok(())));
-    match verified {
+    match read_back(&path, each) {
         Ok(found) if found == written => {
             info!(through, entries = written.entries, live_bytes = written.live_bytes, "made a snapshot");
             Ok(written)
@@ -267,6 +264,19 @@ pub(crate) fn write(
             Err(verified.err().unwrap_or(StoreError::Corrupt { path, offset: 0, what }))
         }
     }
+}
+
+/// Reads a durable snapshot from the disk: what the machine's memory has of it says nothing of what was
+/// written. Where the file system cannot forget that, its word is taken.
+fn read_back(
+    path: &Path,
+    each: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+) -> Result<Summary, StoreError> {
+    let file = File::open(path).map_err(|error| StoreError::io(format!("read {}", path.display()), error))?;
+    if let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed) {
+        debug!(%error, "a snapshot is read back from memory");
+    }
+    SnapshotReader::open(path)?.verify(each)
 }
 
 /// Whether it is that file that is damaged, or cannot be read.
@@ -287,34 +297,26 @@ fn settle(place: &Place, path: &Path) -> Result<(), StoreError> {
     synced.map_err(|error| StoreError::io(format!("sync {}", path.display()), error))
 }
 
-/// Removes what the newest snapshot makes superfluous; keeps the one before it while that is cheap.
-fn trim(place: &Place, options: &StoreOptions, live_bytes: u64) -> Result<(), StoreError> {
+/// Removes what the two newest snapshots make superfluous, but nothing that the index, over the snapshot
+/// `base`, needs. Of the two the older is there in case the newer is damaged; where there is but one, the
+/// journal from its beginning is.
+fn trim(place: &Place, base: u64) -> Result<(), StoreError> {
     let (dir, journal) = (place.snapshots(), place.journal());
     // Nothing goes that a name not yet durable is to replace.
     let synced = place.disk.sync_dir(&dir);
     synced.map_err(|error| StoreError::io(format!("sync {}", dir.display()), error))?;
-    let mut snapshots = snapshot::list(&dir)?;
-    let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
-    let budget = options.spare_bytes.max(live_bytes * 2);
-    while let [(_, oldest), (second, _), ..] = snapshots.as_slice() {
-        let newest_bytes = snapshots.last().map_or(0, |(_, path)| size(path));
-        let all: u64 = snapshots.iter().map(|(_, path)| size(path)).sum();
-        let first = snapshots[0].0;
-        // Room for the next one to be written beside them.
-        if snapshots.len() == 2 && all + newest_bytes + journal_bytes(&journal, first)? <= budget {
-            break;
-        }
-        // The journal goes first: what is before a snapshot is only of use with an older one.
-        debug!(snapshot = %oldest.display(), "no longer needed");
-        journal::trim(&journal, &*place.disk, *second)?;
-        let removed = place.disk.remove(oldest).and_then(|()| place.disk.sync_dir(&dir));
-        removed.map_err(|error| StoreError::io(format!("remove {}", oldest.display()), error))?;
-        snapshots.remove(0);
+    let snapshots = snapshot::list(&dir)?;
+    let Some(at) = snapshots.len().checked_sub(KEPT) else { return Ok(()) };
+    let (keep, _) = snapshots[at];
+    let keep = if base == 0 { keep } else { keep.min(base) };
+    // The journal goes first: what is before a snapshot is only of use with an older one.
+    journal::trim(&journal, &*place.disk, keep)?;
+    for (_, path) in snapshots.iter().take_while(|(through, _)| *through < keep) {
+        debug!(snapshot = %path.display(), "no longer needed");
+        let removed = place.disk.remove(path).and_then(|()| place.disk.sync_dir(&dir));
+        removed.map_err(|error| StoreError::io(format!("remove {}", path.display()), error))?;
     }
-    match snapshots.first() {
-        Some((oldest, _)) => journal::trim(&journal, &*place.disk, *oldest),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// The length of the segments that begin after a position.

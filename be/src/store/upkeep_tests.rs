@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::{
     conformance::small,
-    crash_tests::{all, open, segments},
+    crash_tests::{all, index, open, segments},
     snapshot::{self, SnapshotReader},
     *,
 };
@@ -18,6 +18,11 @@ fn size(path: &Path) -> u64 {
         return fs::read_dir(path).unwrap().map(|entry| size(&entry.unwrap().path())).sum();
     }
     fs::metadata(path).unwrap().len()
+}
+
+/// Snapshots are made when the test says so.
+fn by_hand() -> StoreOptions {
+    StoreOptions { snapshot_bytes: u64::MAX, ..small() }
 }
 
 /// Commit `n` of a run that writes over and over the same 200 keys, some of them away.
@@ -43,7 +48,7 @@ async fn run(dir: &Path, options: StoreOptions, commits: std::ops::Range<usize>)
 }
 
 async fn rebuilt(dir: &Path) -> Vec<(Key, Value)> {
-    fs::remove_dir_all(dir.join("index")).unwrap();
+    fs::remove_dir_all(index(dir)).unwrap();
     let store = open(dir).await;
     let found = all(&store).await;
     store.close().await.unwrap();
@@ -67,14 +72,20 @@ async fn churn_leaves_a_bounded_journal_and_all_of_the_data() {
     // Without waiting for the helper nothing can be said; a snapshot by hand waits for it.
     let store = open(&dir).await;
     store.snapshot().await.unwrap();
+    store.index.commit(Commit::default().put("more", "x")).await.unwrap();
+    store.snapshot().await.unwrap();
+    expected.insert(
+        expected.partition_point(|(key, _)| key.as_slice() < b"more".as_slice()),
+        (b"more".to_vec(), b"x".to_vec()),
+    );
     let kept = snapshots(&dir);
-    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(kept.len(), 2, "{kept:?}");
     let live: u64 = expected.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
-    let summary = SnapshotReader::open(&kept[0]).unwrap().verify(|_| Ok(())).unwrap();
+    let summary = SnapshotReader::open(&kept[1]).unwrap().verify(|_| Ok(())).unwrap();
     assert_eq!((summary.live_bytes, summary.entries), (live, expected.len() as u64));
     let used = size(&dir.join("journal")) + size(&dir.join("snapshots"));
-    assert!(used < 2 * live, "{used} bytes for {live}");
-    assert!(segments(&dir).len() == 1);
+    assert!(used < 5 * live / 2, "{used} bytes for {live}");
+    assert!(segments(&dir).len() <= 2);
     store.close().await.unwrap();
     drop(store);
     assert_eq!(rebuilt(&dir).await, expected);
@@ -108,8 +119,7 @@ async fn snapshots_are_made_while_commits_go_on_and_by_themselves() {
 async fn a_damaged_snapshot_gives_way_to_the_one_before() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
-    let generous = StoreOptions { spare_bytes: u64::MAX, snapshot_bytes: u64::MAX, ..small() };
-    let store = Store::open(&dir, &generous).await.unwrap();
+    let store = Store::open(&dir, &by_hand()).await.unwrap();
     for n in 0..90 {
         store.index.commit(churn(n)).await.unwrap();
         if n % 30 == 20 {
@@ -127,7 +137,7 @@ async fn a_damaged_snapshot_gives_way_to_the_one_before() {
     fs::write(&kept[1], bytes).unwrap();
     assert_eq!(rebuilt(&dir).await, expected);
     // The next snapshot is made of the good one as well.
-    let store = Store::open(&dir, &generous).await.unwrap();
+    let store = Store::open(&dir, &by_hand()).await.unwrap();
     store.index.commit(churn(90)).await.unwrap();
     let expected = all(&store).await;
     store.snapshot().await.unwrap();
@@ -140,7 +150,7 @@ async fn a_damaged_snapshot_gives_way_to_the_one_before() {
 async fn what_cannot_be_made_anew_is_refused_and_names_the_cure() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
-    let store = open(&dir).await;
+    let store = Store::open(&dir, &by_hand()).await.unwrap();
     for n in 0..50 {
         store.index.commit(churn(n)).await.unwrap();
     }
@@ -149,15 +159,17 @@ async fn what_cannot_be_made_anew_is_refused_and_names_the_cure() {
     let expected = all(&store).await;
     store.close().await.unwrap();
     drop(store);
-    // The index alone goes on.
+    // The journal since the beginning is as good.
     let snapshot = snapshots(&dir).pop().unwrap();
     let bytes = fs::read(&snapshot).unwrap();
     fs::write(&snapshot, &bytes[..bytes.len() / 2]).unwrap();
-    let store = open(&dir).await;
+    let store = Store::open(&dir, &by_hand()).await.unwrap();
     assert_eq!(all(&store).await, expected);
     store.close().await.unwrap();
     drop(store);
-    fs::remove_dir_all(dir.join("index")).unwrap();
+    // Without that there is nothing left.
+    fs::remove_file(segments(&dir).remove(0)).unwrap();
+    fs::remove_dir_all(index(&dir)).unwrap();
     let refused = Store::open(&dir, &small()).await.err().unwrap();
     assert!(matches!(&refused, StoreError::Corrupt { path, .. } if *path == snapshot), "{refused:?}");
     assert!(refused.to_string().contains("directpush-be restore"), "{refused}");
@@ -170,7 +182,7 @@ async fn what_cannot_be_made_anew_is_refused_and_names_the_cure() {
 }
 
 #[tokio::test]
-async fn an_index_filled_by_half_is_made_anew() {
+async fn an_index_made_by_half_is_made_anew() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
     let store = open(&dir).await;
@@ -181,10 +193,8 @@ async fn an_index_filled_by_half_is_made_anew() {
     let expected = all(&store).await;
     store.close().await.unwrap();
     drop(store);
-    fs::remove_dir_all(dir.join("index")).unwrap();
-    let tree = tree::Tree::open(&dir.join("index"), 1024 * 1024).unwrap();
-    tree.fill(&[(b"stale".to_vec(), b"x".to_vec())], None).unwrap();
-    drop(tree);
+    fs::remove_dir_all(index(&dir)).unwrap();
+    drop(tree::Tree::open(&index(&dir), &dir.join("snapshots"), 1024 * 1024).unwrap());
     let store = open(&dir).await;
     assert_eq!(all(&store).await, expected);
     store.close().await.unwrap();
@@ -194,28 +204,22 @@ async fn an_index_filled_by_half_is_made_anew() {
 async fn a_store_without_snapshots_is_taken_over() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
-    let expected = run(&dir, StoreOptions { snapshot_bytes: u64::MAX, ..small() }, 0..200).await;
+    let expected = run(&dir, by_hand(), 0..200).await;
     fs::remove_dir_all(dir.join("snapshots")).unwrap();
     fs::write(dir.join("format"), "directpush store 1\n").unwrap();
     let store = open(&dir).await;
-    assert_eq!(fs::read(dir.join("format")).unwrap(), b"directpush store 2\n");
+    assert_eq!(fs::read(dir.join("format")).unwrap(), b"directpush store 3\n");
     store.snapshot().await.unwrap();
-    assert_eq!(segments(&dir).len(), 1);
     store.close().await.unwrap();
     drop(store);
     assert_eq!(rebuilt(&dir).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_that_has_grown_is_compacted_under_way() {
+async fn the_index_changes_over_to_each_snapshot_under_way() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
-    let options = StoreOptions { compact_bytes: 0, ..small() };
-    let store = Store::open(&dir, &options).await.unwrap();
-    let index = |dir: &Path| {
-        let name = fs::read_to_string(dir.join("index.current")).unwrap_or_else(|_| "index".to_owned());
-        dir.join(name)
-    };
+    let store = open(&dir).await;
     let reader = tokio::spawn({
         let store = store.clone();
         async move {
@@ -249,7 +253,7 @@ async fn an_index_that_has_grown_is_compacted_under_way() {
     reader.await.unwrap();
     store.close().await.unwrap();
     drop(store);
-    assert!(index(&dir) > dir.join("index"), "it was compacted");
+    assert!(index(&dir) > dir.join("index"), "it changed over");
     let names = fs::read_dir(&dir).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     assert_eq!(names.filter(|name| name.starts_with("index-")).count(), 1, "the old ones are gone");
     assert!(!dir.join("index").exists());
@@ -259,4 +263,44 @@ async fn an_index_that_has_grown_is_compacted_under_way() {
     assert_eq!(all(&store).await, all(&model).await);
     assert!(!dir.join("index-4000").exists());
     store.close().await.unwrap();
+}
+
+/// As a program of format 2 left it: an index that holds everything, and a snapshot without a list.
+#[tokio::test]
+async fn a_store_of_format_2_goes_on_with_its_index_and_without() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    run(&dir, by_hand(), 0..100).await;
+    // Before its first snapshot the index still holds everything.
+    let full = scratch.path().join("full");
+    crash_tests::copy(&index(&dir), &full);
+    let store = Store::open(&dir, &by_hand()).await.unwrap();
+    store.snapshot().await.unwrap();
+    let expected = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    fs::remove_dir_all(index(&dir)).unwrap();
+    let _ = fs::remove_file(dir.join("index.current"));
+    snapshot::tests::make_first(&snapshots(&dir)[0]);
+    fs::write(dir.join("format"), "directpush store 2\n").unwrap();
+    for with_index in [true, false] {
+        let dir = {
+            let to = scratch.path().join(with_index.to_string());
+            crash_tests::copy(&dir, &to);
+            to
+        };
+        if with_index {
+            crash_tests::copy(&full, &index(&dir));
+        }
+        let store = open(&dir).await;
+        assert_eq!(all(&store).await, expected);
+        assert_eq!(fs::read(dir.join("format")).unwrap(), b"directpush store 3\n");
+        store.index.commit(churn(100)).await.unwrap();
+        let expected = all(&store).await;
+        store.snapshot().await.unwrap();
+        assert_eq!(all(&store).await, expected);
+        store.close().await.unwrap();
+        drop(store);
+        assert_eq!(rebuilt(&dir).await, expected);
+    }
 }
