@@ -38,14 +38,23 @@ pub enum Command {
 }
 
 /// The commands that the server carries out, in the order in which Exchange lists them.
-pub const IMPLEMENTED: [Command; 5] =
-    [Command::Sync, Command::FolderSync, Command::GetItemEstimate, Command::Ping, Command::Provision];
+pub const IMPLEMENTED: [Command; 7] = [
+    Command::Sync,
+    Command::GetAttachment,
+    Command::FolderSync,
+    Command::GetItemEstimate,
+    Command::Ping,
+    Command::ItemOperations,
+    Command::Provision,
+];
 
 /// `IMPLEMENTED` as the value of `MS-ASProtocolCommands`.
-pub const IMPLEMENTED_LIST: &str = "Sync,FolderSync,GetItemEstimate,Ping,Provision";
+pub const IMPLEMENTED_LIST: &str =
+    "Sync,GetAttachment,FolderSync,GetItemEstimate,Ping,ItemOperations,Provision";
 
 /// The same where push is switched off: a device that does not see Ping polls instead.
-pub const IMPLEMENTED_LIST_WITHOUT_PUSH: &str = "Sync,FolderSync,GetItemEstimate,Provision";
+pub const IMPLEMENTED_LIST_WITHOUT_PUSH: &str =
+    "Sync,GetAttachment,FolderSync,GetItemEstimate,ItemOperations,Provision";
 
 /// Not a command that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

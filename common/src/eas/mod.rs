@@ -16,6 +16,7 @@ pub mod answer;
 pub mod command;
 pub mod folder_sync;
 pub mod item_estimate;
+pub mod item_operations;
 pub mod ping;
 pub mod provision;
 pub mod request_line;

@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod items;
 pub mod logon;
+pub mod purge;
 pub mod subscribe;
 pub mod tls;
 
