@@ -7,6 +7,7 @@ use directpush_common::clock::Moment;
 use directpush_common::event::Event;
 use directpush_common::push::heartbeat::Sampler;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
 use crate::auth::Logons;
@@ -14,11 +15,16 @@ use crate::backend::Backends;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::device::Devices;
+use crate::eas::compose::desk::Desk;
 use crate::eas::content::Content;
 use crate::eas::folders::Folders;
 use crate::events;
 use crate::http::patience::Patience;
 use crate::push::{Engine, Words};
+
+/// Messages that devices are sending at the same time take no more than this, in KiB, and about three times as much while
+/// they are composed.
+pub const MAIL_ROOM_KIB: usize = 256 << 10;
 
 /// One front end.
 pub struct Front {
@@ -40,6 +46,10 @@ pub struct Front {
     pub folders: Folders,
     /// Where messages are rendered.
     pub content: Content,
+    /// Where messages are composed.
+    pub desk: Desk,
+    /// Memory for messages that devices are sending, in KiB.
+    pub mail_room: Arc<Semaphore>,
     /// One line per request.
     pub access_log: Arc<AccessLog>,
     /// How slow a device may be.
@@ -82,6 +92,8 @@ impl Front {
             words: Words::default(),
             folders: Folders::default(),
             content: Content::default(),
+            desk: Desk::default(),
+            mail_room: Arc::new(Semaphore::new(MAIL_ROOM_KIB)),
             access_log,
             patience: Patience::default(),
             sampler: Mutex::new(sampler),

@@ -18,9 +18,6 @@ use crate::submission::queue::QueueError;
 use crate::submission::queue::spool::SpoolError;
 use crate::submission::{Refusal, Submitted};
 
-/// How the log and the `Received` field call the message.
-const SUBMISSION: &str = "DirectPush-Submission";
-
 pub(super) async fn answer(
     call: &Call<'_>,
     account: &Arc<Account>,
@@ -29,7 +26,7 @@ pub(super) async fn answer(
     let bytes_max = call.server.config.limits.mail_bytes_max;
     let read = body::read(call.server, &call.parts.headers, incoming, bytes_max).await?;
     match call.server.submission.submit(account, read.bytes.clone()).await {
-        Ok(Submitted { id, .. }) => Ok(reply::with_ours(reply::empty(StatusCode::CREATED), SUBMISSION, &id)),
+        Ok(Submitted { id, .. }) => Ok(reply::with_ours(reply::empty(StatusCode::CREATED), headers::SUBMISSION, &id)),
         Err(refusal) => {
             tracing::info!(user = %account.name, error = %refusal, "mail not accepted");
             Err(refused(&refusal))

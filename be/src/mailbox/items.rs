@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use directpush_common::change::{Entry, EntryKind, Gone, Live, Maker};
+use directpush_common::change::{Cause, Entry, EntryKind, Gone, Live, Maker};
 use directpush_common::names::{FolderId, Guid, ItemId};
 use directpush_common::numbers::Number;
 
@@ -383,7 +383,9 @@ impl Mailboxes {
                     if draft.tree.child(folder, &name).is_some() {
                         return Err(Error::Taken("a folder has this name"));
                     }
-                    let item = new_item(content, now_secs(), Some(name), false);
+                    // A copy of what the user sent is no news to the user.
+                    let read = maker.cause == Cause::Send;
+                    let item = new_item(content, now_secs(), Some(name), read);
                     let id = draft.add_member(folder, item, maker, &Properties::default())?;
                     (id, id)
                 }

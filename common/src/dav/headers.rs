@@ -49,5 +49,7 @@ pub const ONLY_IF_CHANGED: &str = "DirectPush-Only-If-Changed";
 pub const KEPT: &str = "DirectPush-Kept";
 /// Subscriptions of this call-back.
 pub const COUNT: &str = "DirectPush-Count";
+/// What the back end calls a message that was handed in.
+pub const SUBMISSION: &str = "DirectPush-Submission";
 /// The scheme of a front end's own credential in `Authorization`.
 pub const FE_SCHEME: &str = "DirectPush";

@@ -7,8 +7,8 @@
 use super::ping::PingResponse;
 use super::{Command, CommonStatus, Version};
 use crate::wbxml::tags::{
-    air_sync, compose_mail, folder_hierarchy, item_estimate, item_operations, ping, provision, search,
-    settings,
+    air_sync, compose_mail, folder_hierarchy, item_estimate, item_operations, move_items, ping, provision,
+    resolve_recipients, search, settings, validate_cert,
 };
 use crate::wbxml::{Tag, WbxmlError, Writer};
 
@@ -82,6 +82,9 @@ fn status_place(command: Command) -> Option<(Tag, Tag)> {
         Command::Search => (search::SEARCH, search::STATUS),
         Command::Settings => (settings::SETTINGS, settings::STATUS),
         Command::Ping => (ping::PING, ping::STATUS),
+        Command::ResolveRecipients => (resolve_recipients::RESOLVE_RECIPIENTS, resolve_recipients::STATUS),
+        Command::ValidateCert => (validate_cert::VALIDATE_CERT, validate_cert::STATUS),
+        Command::MoveItems => (move_items::MOVE_ITEMS, move_items::STATUS),
         Command::ItemOperations => (item_operations::ITEM_OPERATIONS, item_operations::STATUS),
         Command::Provision => (provision::PROVISION, provision::STATUS),
         _ => return None,
@@ -129,7 +132,7 @@ mod tests {
             200,
             "<Provision><Status>102</Status></Provision>",
         );
-        check(answer(Command::MoveItems, Malformed::Wbxml), 400, "");
+        check(answer(Command::MeetingResponse, Malformed::Wbxml), 400, "");
     }
 
     #[test]

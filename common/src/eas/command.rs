@@ -38,23 +38,25 @@ pub enum Command {
 }
 
 /// The commands that the server carries out, in the order in which Exchange lists them.
-pub const IMPLEMENTED: [Command; 7] = [
+pub const IMPLEMENTED: [Command; 11] = [
     Command::Sync,
-    Command::GetAttachment,
+    Command::SendMail,
+    Command::SmartForward,
+    Command::SmartReply,
     Command::FolderSync,
+    Command::MoveItems,
     Command::GetItemEstimate,
     Command::Ping,
-    Command::ItemOperations,
     Command::Provision,
+    Command::ResolveRecipients,
+    Command::ValidateCert,
 ];
 
 /// `IMPLEMENTED` as the value of `MS-ASProtocolCommands`.
-pub const IMPLEMENTED_LIST: &str =
-    "Sync,GetAttachment,FolderSync,GetItemEstimate,Ping,ItemOperations,Provision";
+pub const IMPLEMENTED_LIST: &str = "Sync,SendMail,SmartForward,SmartReply,FolderSync,MoveItems,GetItemEstimate,Ping,Provision,ResolveRecipients,ValidateCert";
 
 /// The same where push is switched off: a device that does not see Ping polls instead.
-pub const IMPLEMENTED_LIST_WITHOUT_PUSH: &str =
-    "Sync,GetAttachment,FolderSync,GetItemEstimate,ItemOperations,Provision";
+pub const IMPLEMENTED_LIST_WITHOUT_PUSH: &str = "Sync,SendMail,SmartForward,SmartReply,FolderSync,MoveItems,GetItemEstimate,Provision,ResolveRecipients,ValidateCert";
 
 /// Not a command that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -133,6 +135,11 @@ impl Command {
     /// Whether the server carries it out; if not, the answer is 501 or Status 137.
     pub fn is_implemented(self) -> bool {
         IMPLEMENTED.contains(&self)
+    }
+
+    /// Whether its request carries a message.
+    pub const fn sends_mail(self) -> bool {
+        matches!(self, Self::SendMail | Self::SmartForward | Self::SmartReply)
     }
 
     /// Whether a device without a valid policy key may be told to provision when it sends this. Ping

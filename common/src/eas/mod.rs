@@ -14,14 +14,17 @@ mod testing;
 
 pub mod answer;
 pub mod command;
+pub mod compose_mail;
 pub mod folder_sync;
 pub mod item_estimate;
-pub mod item_operations;
+pub mod move_items;
 pub mod ping;
 pub mod provision;
 pub mod request_line;
+pub mod resolve_recipients;
 pub mod status;
 pub mod sync;
+pub mod validate_cert;
 pub mod version;
 
 pub use answer::{Answer, Malformed, common_status_answer, malformed_answer};

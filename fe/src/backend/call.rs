@@ -105,6 +105,8 @@ pub(super) struct Call<'a> {
     pub(super) probing: bool,
     /// A log-on: it may take long on purpose, and says nothing about the back end's health.
     pub(super) logon: bool,
+    /// Never sent twice, whatever becomes of it.
+    pub(super) once: bool,
 }
 
 impl<'a> Call<'a> {
@@ -119,6 +121,7 @@ impl<'a> Call<'a> {
             answer_bytes_max: ANSWER_BYTES_MAX,
             probing: false,
             logon: false,
+            once: false,
         }
     }
 }
@@ -127,7 +130,7 @@ impl Call<'_> {
     /// Whether it may be carried out twice. An item that has moved is not there to be moved again, and 404 would
     /// tell the device that it is gone.
     fn may_repeat(&self) -> bool {
-        self.method != "MOVE"
+        self.method != "MOVE" && !self.once
     }
 }
 

@@ -1,7 +1,7 @@
 //! The back ends as the front end sees them: who owns a user's mailbox, and how to ask it.
 //!
 //! [`call`] is the one place where a request is sent, timed, retried and judged; the other files
-//! are the questions: [`logon`], [`device`] state, [`items`], [`subscribe`]. What goes over the wire
+//! are the questions: [`logon`], [`device`] state, [`items`], [`submission`], [`subscribe`]. What goes over the wire
 //! is `docs/fe-be.md`; headers and bodies are written and read by `common::dav`.
 //!
 //! Not here: who waits for what (`push`), what a device is told (`eas`).
@@ -9,10 +9,11 @@
 pub mod breaker;
 pub mod call;
 pub mod device;
+pub mod directory;
 pub mod error;
 pub mod items;
 pub mod logon;
-pub mod purge;
+pub mod submission;
 pub mod subscribe;
 pub mod tls;
 

@@ -100,6 +100,8 @@ pub struct Config {
     pub max_pings_per_user_and_minute: u32,
     /// Connections of devices.
     pub max_connections: u32,
+    /// Bytes of a message that a device sends, at most.
+    pub mail_bytes: usize,
     /// Plain HTTP beyond this host.
     pub allow_plaintext: bool,
     /// Where the W3C access log goes.
@@ -134,6 +136,7 @@ impl Config {
             max_devices_per_user: 100,
             max_pings_per_user_and_minute: 600,
             max_connections: 200_000,
+            mail_bytes: 25 << 20,
             allow_plaintext: false,
             access_log: None,
             log_level: "info".to_owned(),
@@ -239,6 +242,12 @@ impl Config {
                 defaults.max_pings_per_user_and_minute,
             ),
             max_connections: root.secs("max_connections", 1..=10_000_000, defaults.max_connections),
+            mail_bytes: usize::try_from(root.number(
+                "mail_bytes",
+                64 << 10..=128 << 20,
+                defaults.mail_bytes as u64,
+            ))
+            .unwrap_or(defaults.mail_bytes),
             allow_plaintext,
             access_log: root.string("access_log").filter(|path| !path.is_empty()).map(PathBuf::from),
             log_level: root.string("log_level").unwrap_or_else(|| "info".to_owned()),

@@ -4,6 +4,7 @@
 //! back end is 503 with `Retry-After`: from a repeated 500 iOS concludes that its data is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -18,16 +19,20 @@ use directpush_common::names::DeviceKey;
 use directpush_common::w3c::activesync_query;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Reaction, Request};
 use crate::access_log::Entry;
 use crate::auth::{Credential, Proof};
 use crate::backend::{self, HOPS_MAX, Session};
-use crate::front::Front;
-use crate::http::{Ends, Seat, body, gzip};
+use crate::front::{Front, MAIL_ROOM_KIB};
+use crate::http::{Ends, Seat, body};
 
 /// Bytes of a command's body, at most.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
+
+/// How long a message that is sent waits for memory, in seconds.
+const ROOM_SECS: u64 = 10;
 
 /// Answers one HTTP request.
 pub async fn handle(front: Arc<Front>, request: http::Request<Body>) -> Response {
@@ -35,8 +40,6 @@ pub async fn handle(front: Arc<Front>, request: http::Request<Body>) -> Response
     let (parts, incoming) = request.into_parts();
     let mut log = Log::default();
     let response = answer(&front, &parts, incoming, began, &mut log).await;
-    let (response, sent) = gzip::compressed(&parts.headers, response).await;
-    log.sent = sent.unwrap_or(log.sent);
     let ends = parts.extensions.get::<Ends>().copied().unwrap_or(Ends { peer: None, local: None });
     let query = log.query.as_deref().unwrap_or_else(|| parts.uri.query().unwrap_or_default());
     front.access_log.write(
@@ -87,7 +90,14 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         return options(front, &session);
     }
     // Only who proved a password has a body read.
-    let received = match body::read(&parts.headers, incoming, COMMAND_BYTES_MAX, front.patience.body).await {
+    let (bytes_max, patience) = match request_line(parts) {
+        Ok(line) if line.command.sends_mail() => {
+            (super::send_mail::body_bytes_max(front.config.mail_bytes), front.patience.mail)
+        }
+        _ => (COMMAND_BYTES_MAX, front.patience.body),
+    };
+    let Some(_room) = room(front, parts, bytes_max).await else { return busy(ROOM_SECS) };
+    let received = match body::read(&parts.headers, incoming, bytes_max, patience).await {
         Ok(received) => received,
         Err(status) => return closing(status),
     };
@@ -105,9 +115,7 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
                 match seat.park(parked).await {}
             }
             Ok(reaction) => {
-                if let Reaction::Body(_, note) | Reaction::Afresh(_, note, _) | Reaction::Data(_, _, note) =
-                    &reaction
-                {
+                if let Reaction::Body(_, note) | Reaction::Afresh(_, note, _) = &reaction {
                     log.query = Some(log_query(&session, &line, note));
                 }
                 return finish(reaction, log);
@@ -137,6 +145,19 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
             }
         }
     }
+}
+
+/// Memory for a body that may be larger than a command. `None`: others have it.
+async fn room(front: &Front, parts: &Parts, bytes_max: usize) -> Option<Option<OwnedSemaphorePermit>> {
+    if bytes_max <= COMMAND_BYTES_MAX {
+        return Some(None);
+    }
+    let announced = text(&parts.headers, header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
+    let kib = announced.unwrap_or(bytes_max).min(bytes_max).div_ceil(1024).min(MAIL_ROOM_KIB);
+    let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+    let waiting = Arc::clone(&front.mail_room).acquire_many_owned(kib);
+    let room = tokio::time::timeout(Duration::from_secs(ROOM_SECS), waiting).await;
+    room.ok().and_then(Result::ok).map(Some)
 }
 
 /// The session behind a credential; else what is answered.
@@ -186,7 +207,10 @@ async fn command(
     if !line.command.is_implemented() {
         return refuse(CommonStatus::CommandNotSupported);
     }
-    if !body.is_empty() && !is_wbxml_content_type(text(&parts.headers, header::CONTENT_TYPE.as_str())) {
+    let kind = text(&parts.headers, header::CONTENT_TYPE.as_str());
+    // Below 14.0 a message comes as it is, and some devices give it another type.
+    let is_mail = line.command.sends_mail() && !line.version.has_common_statuses();
+    if !body.is_empty() && !is_mail && !is_wbxml_content_type(kind) {
         return Ok(malformed_answer(line.command, line.version, Malformed::Content).into());
     }
     let Ok(key) = DeviceKey::new(line.device_type.as_str(), line.device_id.as_str()) else {
@@ -210,8 +234,12 @@ async fn command(
         Command::FolderSync => Box::pin(super::folder_sync::run(&request)).await,
         Command::GetItemEstimate => Box::pin(super::estimate::run(&request)).await,
         Command::Provision => Box::pin(super::provision::run(&request)).await,
-        Command::ItemOperations => Box::pin(super::item_operations::run(&request)).await,
-        Command::GetAttachment => Box::pin(super::get_attachment::run(&request)).await,
+        Command::MoveItems => Box::pin(super::move_items::run(&request)).await,
+        Command::ResolveRecipients => Box::pin(super::resolve_recipients::run(&request)).await,
+        Command::ValidateCert => Box::pin(super::validate_cert::run(&request)).await,
+        Command::SendMail | Command::SmartReply | Command::SmartForward => {
+            Box::pin(super::send_mail::run(&request)).await
+        }
         _ => refuse(CommonStatus::CommandNotSupported),
     }
 }
@@ -229,12 +257,6 @@ fn finish(reaction: Reaction, log: &mut Log) -> Response {
             headers.insert("MS-ASProtocolVersions", HeaderValue::from_static(version::OFFERED_LIST));
             headers.insert("MS-ASProtocolCommands", HeaderValue::from_static(commands));
             headers.insert("X-MS-RP", HeaderValue::from_static(version::OFFERED_LIST));
-            response
-        }
-        Reaction::Data(kind, body, _) => {
-            log.sent = body.len() as u64;
-            let mut response = wbxml(body);
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }
         Reaction::Http(status) => plain(status),

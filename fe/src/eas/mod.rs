@@ -4,30 +4,33 @@
 //! does the rest. Reading and writing the bodies is `common::eas`, planning a Sync `common::sync`,
 //! deciding a Ping `common::push`.
 
+pub mod compose;
 pub mod content;
 pub mod dispatch;
 pub mod estimate;
 pub mod folder_sync;
 pub mod folders;
-pub mod get_attachment;
-pub mod item;
-pub mod item_operations;
+pub mod move_items;
 pub mod options;
 pub mod parked;
 pub mod ping;
 pub mod provision;
 pub mod question;
 pub mod render;
+pub mod resolve_recipients;
+pub mod send_mail;
+pub mod sent;
 pub mod state;
 pub mod sync;
 pub mod sync_collection;
+pub mod validate_cert;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use directpush_common::clock::Moment;
 use directpush_common::eas::{Answer, RequestLine};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::backend::{Backend, Session};
 use crate::device::Device;
@@ -36,6 +39,7 @@ use crate::http::{Parked, Seat};
 use crate::push::Word;
 
 /// One command, read as far as all commands are alike.
+#[derive(Clone)]
 pub struct Request {
     /// The front end.
     pub front: Arc<Front>,
@@ -74,8 +78,6 @@ pub enum Reaction {
     /// 200 with a body to a device that starts over: with the headers that tell it what we speak: these
     /// commands.
     Afresh(Vec<u8>, String, &'static str),
-    /// 200 with this body of another type, and what the log says of it.
-    Data(HeaderValue, Vec<u8>, String),
     /// Only a status.
     Http(StatusCode),
     /// 503 and `Retry-After`.

@@ -19,6 +19,8 @@ pub struct Patience {
     pub write: Duration,
     /// For a whole request body.
     pub body: Duration,
+    /// For the body of a message that is sent: phones upload slowly.
+    pub mail: Duration,
 }
 
 impl Default for Patience {
@@ -28,6 +30,7 @@ impl Default for Patience {
             idle: Duration::from_mins(2),
             write: Duration::from_secs(30),
             body: Duration::from_secs(30),
+            mail: Duration::from_mins(10),
         }
     }
 }

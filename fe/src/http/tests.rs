@@ -112,7 +112,7 @@ fn start(patience: Patience, connections_max: usize) -> World {
 
 fn brief() -> Patience {
     let short = Duration::from_millis(150);
-    Patience { head: short, idle: short * 2, write: short, body: short }
+    Patience { head: short, idle: short * 2, write: short, body: short, mail: short }
 }
 
 impl World {
