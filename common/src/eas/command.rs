@@ -38,25 +38,29 @@ pub enum Command {
 }
 
 /// The commands that the server carries out, in the order in which Exchange lists them.
-pub const IMPLEMENTED: [Command; 11] = [
+pub const IMPLEMENTED: [Command; 13] = [
     Command::Sync,
     Command::SendMail,
     Command::SmartForward,
     Command::SmartReply,
+    Command::GetAttachment,
     Command::FolderSync,
     Command::MoveItems,
     Command::GetItemEstimate,
     Command::Ping,
+    Command::ItemOperations,
     Command::Provision,
     Command::ResolveRecipients,
     Command::ValidateCert,
 ];
 
 /// `IMPLEMENTED` as the value of `MS-ASProtocolCommands`.
-pub const IMPLEMENTED_LIST: &str = "Sync,SendMail,SmartForward,SmartReply,FolderSync,MoveItems,GetItemEstimate,Ping,Provision,ResolveRecipients,ValidateCert";
+pub const IMPLEMENTED_LIST: &str = "Sync,SendMail,SmartForward,SmartReply,GetAttachment,FolderSync,\
+    MoveItems,GetItemEstimate,Ping,ItemOperations,Provision,ResolveRecipients,ValidateCert";
 
 /// The same where push is switched off: a device that does not see Ping polls instead.
-pub const IMPLEMENTED_LIST_WITHOUT_PUSH: &str = "Sync,SendMail,SmartForward,SmartReply,FolderSync,MoveItems,GetItemEstimate,Provision,ResolveRecipients,ValidateCert";
+pub const IMPLEMENTED_LIST_WITHOUT_PUSH: &str = "Sync,SendMail,SmartForward,SmartReply,GetAttachment,FolderSync,\
+    MoveItems,GetItemEstimate,ItemOperations,Provision,ResolveRecipients,ValidateCert";
 
 /// Not a command that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -17,6 +17,7 @@ pub mod command;
 pub mod compose_mail;
 pub mod folder_sync;
 pub mod item_estimate;
+pub mod item_operations;
 pub mod move_items;
 pub mod ping;
 pub mod provision;

@@ -195,6 +195,51 @@ numbered! {
 }
 
 numbered! {
+    /// Answers of ItemOperations, for the whole or an operation ([MS-ASCMD] 2.2.3.177.8 Status
+    /// (ItemOperations); 155 and 156: 2.2.3.118 MoveAlways and [MS-ASCON] 2.2.2.10 Status).
+    ItemOperationsStatus {
+        /// Done.
+        Success = 1,
+        /// The request breaks the protocol.
+        ProtocolError = 2,
+        /// Trouble on the server.
+        ServerError = 3,
+        /// The document's URI is no good.
+        BadUri = 4,
+        /// The document is not for this user.
+        DocumentAccessDenied = 5,
+        /// There is no such thing, or it is not for this user.
+        NotFound = 6,
+        /// The document's server does not answer.
+        ConnectionFailed = 7,
+        /// The range is not one, or outside.
+        InvalidRange = 8,
+        /// The store is not known, or not served.
+        UnknownStore = 9,
+        /// The document is empty.
+        EmptyFile = 10,
+        /// It is too much for one answer.
+        TooLarge = 11,
+        /// The document could not be read.
+        IoFailure = 12,
+        /// The item could not be converted.
+        ConversionFailed = 14,
+        /// There is no such attachment.
+        InvalidAttachment = 15,
+        /// It is not for this user.
+        AccessDenied = 16,
+        /// Some of it was done.
+        PartialSuccess = 17,
+        /// The document needs another credential.
+        CredentialsRequired = 18,
+        /// A conversation is moved with its later messages or not at all.
+        MoveAlwaysRequired = 155,
+        /// This cannot be done with a conversation here.
+        ActionNotSupported = 156,
+    }
+}
+
+numbered! {
     /// Answers of Provision as a whole ([MS-ASPROV] Status).
     ProvisionStatus {
         /// Done.

@@ -16,7 +16,7 @@ mod response;
 mod tests;
 
 pub use options::{BodyPreference, BodyType, FilterType, MimeSupport, SyncOptions};
-pub(super) use options::{read_filter, read_options, write_options};
+pub(super) use options::{read_filter, read_options, write_body_preferences, write_options};
 pub use request::{SyncBody, SyncCollection, SyncCommand, SyncError, SyncRequest, Wait};
 pub use response::{CollectionResponse, CommandResponse, ServerCommand, SyncResponse, SyncResponseError};
 

@@ -77,6 +77,16 @@ impl Element {
         pieces.fold(first, |whole, piece| whole + piece)
     }
 
+    /// About how many bytes the element takes on the wire.
+    pub fn weight(&self) -> usize {
+        let inner = self.content.iter().map(|piece| match piece {
+            Content::Element(child) => child.weight(),
+            Content::Text(text) => text.len(),
+            Content::Opaque(bytes) => bytes.len(),
+        });
+        4 + inner.sum::<usize>()
+    }
+
     /// The element as a whole WBXML document.
     pub fn to_document(&self) -> Vec<u8> {
         Writer::tree_document(self)

@@ -13,6 +13,7 @@ pub mod directory;
 pub mod error;
 pub mod items;
 pub mod logon;
+pub mod purge;
 pub mod submission;
 pub mod subscribe;
 pub mod tls;

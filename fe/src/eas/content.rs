@@ -9,7 +9,7 @@ use directpush_common::eas::sync::ApplicationData;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::render::{Facts, Wish, application_data, unreadable};
+use super::render::{self, Attachment, Facts, Wish, application_data, unreadable};
 
 /// Messages rendered at once. One that does not end keeps its thread, and its place.
 const AT_ONCE_MAX: usize = 8;
@@ -20,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Content {
     places: Arc<Semaphore>,
 }
+
+/// Why work on a message came to nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hopeless(&'static str);
 
 impl Default for Content {
     fn default() -> Self {
@@ -33,30 +37,22 @@ impl Content {
         self.contain(facts.clone(), wish.clone(), move || application_data(&mime, &facts, &wish)).await
     }
 
+    /// An attachment of a message by the number of its part; `None` when there is none.
+    pub async fn attachment(&self, mime: Bytes, part: usize) -> Option<Attachment> {
+        self.work(move || render::attachment(&mime, part)).await.ok().flatten()
+    }
+
     async fn contain(
         &self,
         facts: Facts,
         wish: Wish,
         render: impl FnOnce() -> ApplicationData + Send + 'static,
     ) -> ApplicationData {
-        let reference = facts.reference.clone();
-        // A queue is no fault of this message: only the rendering itself has a limit.
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let rendered = timeout(PATIENCE, async {
-            let Ok(place) = place else { return None };
-            let rendering = tokio::task::spawn_blocking(move || {
-                let data = render();
-                drop(place);
-                data
-            });
-            rendering.await.ok()
-        });
-        match rendered.await {
-            Ok(Some(data)) => data,
-            outcome => {
-                let cause = if outcome.is_err() { "takes too long" } else { "panics" };
+        match self.work(render).await {
+            Ok(data) => data,
+            Err(Hopeless(cause)) => {
                 tracing::warn!(
-                    item = reference,
+                    item = facts.reference,
                     cause,
                     "a message cannot be rendered; the device gets a placeholder"
                 );
@@ -64,17 +60,45 @@ impl Content {
             }
         }
     }
+
+    /// Does anything with a message's bytes, which may be hostile.
+    ///
+    /// # Errors
+    /// [`Hopeless`] when it panics or takes too long.
+    pub async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Hopeless> {
+        // A queue is no fault of this message: only the work itself has a limit.
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let done = timeout(PATIENCE, async {
+            let Ok(place) = place else { return None };
+            let working = tokio::task::spawn_blocking(move || {
+                let done = work();
+                drop(place);
+                done
+            });
+            working.await.ok()
+        });
+        match done.await {
+            Ok(Some(done)) => Ok(done),
+            Ok(None) => Err(Hopeless("panics")),
+            Err(_) => Err(Hopeless("takes too long")),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use directpush_common::eas::Version;
+
     use super::*;
 
     #[tokio::test]
     async fn a_panic_becomes_a_placeholder_and_gives_its_place_back() {
         let content = Content::default();
-        let facts = Facts { read: true, date: 0, reference: "2:1".into() };
-        let wish = Wish::Preferences { preferences: Vec::new(), mime_support: 0 };
+        let facts = Facts { read: true, reference: "2:1".into(), ..Facts::default() };
+        let wish = Wish::new(Version::V14_1);
         for _ in 0..=AT_ONCE_MAX {
             let data = content.contain(facts.clone(), wish.clone(), || panic!("hostile")).await;
             assert_eq!(data, unreadable(&facts, &wish));

@@ -26,7 +26,7 @@ use crate::access_log::Entry;
 use crate::auth::{Credential, Proof};
 use crate::backend::{self, HOPS_MAX, Session};
 use crate::front::{Front, MAIL_ROOM_KIB};
-use crate::http::{Ends, Seat, body};
+use crate::http::{Ends, Seat, body, gzip};
 
 /// Bytes of a command's body, at most.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
@@ -40,6 +40,8 @@ pub async fn handle(front: Arc<Front>, request: http::Request<Body>) -> Response
     let (parts, incoming) = request.into_parts();
     let mut log = Log::default();
     let response = answer(&front, &parts, incoming, began, &mut log).await;
+    let (response, sent) = gzip::compressed(&parts.headers, response).await;
+    log.sent = sent.unwrap_or(log.sent);
     let ends = parts.extensions.get::<Ends>().copied().unwrap_or(Ends { peer: None, local: None });
     let query = log.query.as_deref().unwrap_or_else(|| parts.uri.query().unwrap_or_default());
     front.access_log.write(
@@ -115,7 +117,9 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
                 match seat.park(parked).await {}
             }
             Ok(reaction) => {
-                if let Reaction::Body(_, note) | Reaction::Afresh(_, note, _) = &reaction {
+                if let Reaction::Body(_, note) | Reaction::Afresh(_, note, _) | Reaction::Data(_, _, note) =
+                    &reaction
+                {
                     log.query = Some(log_query(&session, &line, note));
                 }
                 return finish(reaction, log);
@@ -234,6 +238,8 @@ async fn command(
         Command::FolderSync => Box::pin(super::folder_sync::run(&request)).await,
         Command::GetItemEstimate => Box::pin(super::estimate::run(&request)).await,
         Command::Provision => Box::pin(super::provision::run(&request)).await,
+        Command::ItemOperations => Box::pin(super::item_operations::run(&request)).await,
+        Command::GetAttachment => Box::pin(super::get_attachment::run(&request)).await,
         Command::MoveItems => Box::pin(super::move_items::run(&request)).await,
         Command::ResolveRecipients => Box::pin(super::resolve_recipients::run(&request)).await,
         Command::ValidateCert => Box::pin(super::validate_cert::run(&request)).await,
@@ -257,6 +263,12 @@ fn finish(reaction: Reaction, log: &mut Log) -> Response {
             headers.insert("MS-ASProtocolVersions", HeaderValue::from_static(version::OFFERED_LIST));
             headers.insert("MS-ASProtocolCommands", HeaderValue::from_static(commands));
             headers.insert("X-MS-RP", HeaderValue::from_static(version::OFFERED_LIST));
+            response
+        }
+        Reaction::Data(kind, body, _) => {
+            log.sent = body.len() as u64;
+            let mut response = wbxml(body);
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }
         Reaction::Http(status) => plain(status),

@@ -10,6 +10,9 @@ pub mod dispatch;
 pub mod estimate;
 pub mod folder_sync;
 pub mod folders;
+pub mod get_attachment;
+pub mod item;
+pub mod item_operations;
 pub mod move_items;
 pub mod options;
 pub mod parked;
@@ -30,7 +33,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use directpush_common::clock::Moment;
 use directpush_common::eas::{Answer, RequestLine};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::backend::{Backend, Session};
 use crate::device::Device;
@@ -78,6 +81,8 @@ pub enum Reaction {
     /// 200 with a body to a device that starts over: with the headers that tell it what we speak: these
     /// commands.
     Afresh(Vec<u8>, String, &'static str),
+    /// 200 with this body of another type, and what the log says of it.
+    Data(HeaderValue, Vec<u8>, String),
     /// Only a status.
     Http(StatusCode),
     /// 503 and `Retry-After`.

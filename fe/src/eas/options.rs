@@ -11,6 +11,8 @@ use super::render::{Form, Preference, Wish};
 
 /// Seconds in a day.
 const DAY_SECS: i64 = 86_400;
+/// Preferences of a kind that are kept: there are four forms of a body.
+const PREFERENCES_MAX: usize = 4;
 
 /// Options as they are kept.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,12 @@ pub struct Kept {
     /// Body preferences: form, bytes, all or none.
     #[serde(rename = "b", skip_serializing_if = "Vec::is_empty")]
     bodies: Vec<(u8, Option<u32>, bool)>,
+    /// Their Preview, in the same order.
+    #[serde(rename = "v", skip_serializing_if = "Vec::is_empty")]
+    previews: Vec<Option<u32>>,
+    /// Body part preferences: form, bytes, all or none, preview.
+    #[serde(rename = "p", skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<(u8, Option<u32>, bool, Option<u32>)>,
 }
 
 impl Kept {
@@ -53,15 +61,18 @@ impl Kept {
         // Several Options are for several classes; mail is the one without a class, or named so.
         let for_mail = options.iter().find(|it| it.class.as_deref().is_none_or(|class| class == "Email"));
         let Some(sent) = for_mail else { return self };
+        let bodies = || sent.body_preferences.iter().take(PREFERENCES_MAX);
+        let parts = sent.body_part_preferences.iter().take(PREFERENCES_MAX);
+        let any_preview = bodies().any(|it| it.preview.is_some());
         Self {
             filter: sent.filter_type.map_or(0, FilterType::code),
             truncation: sent.truncation_limit(),
             mime_support: sent.mime_support.map_or(0, MimeSupport::code),
             mime_truncation: sent.mime_truncation_limit(),
-            bodies: sent
-                .body_preferences
-                .iter()
-                .map(|it| (it.body_type.code(), it.truncation_size, it.all_or_none))
+            bodies: bodies().map(|it| (it.body_type.code(), it.truncation_size, it.all_or_none)).collect(),
+            previews: if any_preview { bodies().map(|it| it.preview).collect() } else { Vec::new() },
+            parts: parts
+                .map(|it| (it.body_type.code(), it.truncation_size, it.all_or_none, it.preview))
                 .collect(),
         }
     }
@@ -75,12 +86,7 @@ impl Kept {
 
     /// In which form bodies go to the device.
     pub fn wish(&self, version: Version) -> Wish {
-        if !version.has_air_sync_base() {
-            let mime = self.mime_support == MimeSupport::Always.code();
-            let bytes_max = if mime { self.mime_truncation } else { self.truncation };
-            return Wish::Legacy { mime, bytes_max };
-        }
-        let preference = |&(form, bytes, all_or_none): &(u8, Option<u32>, bool)| {
+        let preference = |form, bytes: Option<u32>, all_or_none, preview| {
             let form = match BodyType::from_code(i64::from(form))? {
                 BodyType::Plain => Form::Plain,
                 BodyType::Html => Form::Html,
@@ -91,10 +97,21 @@ impl Kept {
             if form == Form::Mime {
                 bytes_max = bytes_max.or(self.mime_truncation);
             }
-            Some(Preference { form, bytes_max, all_or_none })
+            Some(Preference { form, bytes_max, all_or_none, preview })
         };
-        let preferences = self.bodies.iter().filter_map(preference).collect();
-        Wish::Preferences { preferences, mime_support: self.mime_support }
+        let previews = self.previews.iter().copied().chain(std::iter::repeat(None));
+        let bodies = self.bodies.iter().zip(previews);
+        let parts = self.parts.iter().filter(|_| version >= Version::V14_1);
+        Wish {
+            version,
+            preferences: bodies
+                .filter_map(|(&(form, bytes, all), it)| preference(form, bytes, all, it))
+                .collect(),
+            parts: parts.filter_map(|&(form, bytes, all, it)| preference(form, bytes, all, it)).collect(),
+            mime_support: self.mime_support,
+            mime_bytes_max: self.mime_truncation,
+            text_bytes_max: self.truncation,
+        }
     }
 }
 
@@ -138,10 +155,35 @@ mod tests {
     #[test]
     fn each_version_gets_its_own_body_form() {
         let kept = Kept::default().updated(&[sent()]);
-        let html = Preference { form: Form::Html, bytes_max: Some(500), all_or_none: false };
-        assert_eq!(kept.wish(Version::V14_1), Wish::Preferences { preferences: vec![html], mime_support: 0 });
+        let html = Preference { bytes_max: Some(500), ..Preference::new(Form::Html) };
+        assert_eq!(kept.wish(Version::V14_1), Wish { preferences: vec![html], ..Wish::new(Version::V14_1) });
         let old = SyncOptions { truncation: Some(4), ..SyncOptions::default() };
         let kept = Kept::default().updated(&[old]);
-        assert_eq!(kept.wish(Version::V2_5), Wish::Legacy { mime: false, bytes_max: Some(5 << 10) });
+        assert_eq!(
+            kept.wish(Version::V2_5),
+            Wish { text_bytes_max: Some(5 << 10), ..Wish::new(Version::V2_5) }
+        );
+    }
+
+    #[test]
+    fn previews_and_parts_are_kept_too() {
+        let part = BodyPreference {
+            body_type: BodyType::Html,
+            truncation_size: None,
+            all_or_none: true,
+            preview: Some(10),
+        };
+        let sent = SyncOptions {
+            body_preferences: vec![BodyPreference { preview: Some(255), ..part }],
+            body_part_preferences: vec![part],
+            ..SyncOptions::default()
+        };
+        let kept = Kept::from_text(&Kept::default().updated(&[sent]).to_text());
+        let wish = kept.wish(Version::V14_1);
+        assert_eq!((wish.preferences[0].preview, wish.parts[0].preview), (Some(255), Some(10)));
+        assert!(wish.parts[0].all_or_none && kept.wish(Version::V14_0).parts.is_empty());
+        // As an earlier version kept them.
+        let old = Kept::from_text("{\"f\":3,\"b\":[[2,500,false]]}").wish(Version::V12_1);
+        assert_eq!(old.preferences, [Preference { bytes_max: Some(500), ..Preference::new(Form::Html) }]);
     }
 }

@@ -18,6 +18,7 @@ use directpush_common::names::{FolderId, ItemId};
 use directpush_common::numbers::Number;
 use directpush_common::sync::plan::{PlanCommand, Planned, SyncPlan};
 use directpush_common::sync::state::{CollectionState, KeyState, Resume};
+use directpush_common::wbxml::Element;
 
 use super::options::Kept;
 use super::render::{self, Facts};
@@ -319,10 +320,12 @@ impl Turn<'_> {
             read: live.is_some_and(|live| live.read),
             date: live.map_or(0, |live| live.date),
             reference: self.server_id(item),
+            marks: live.map(|live| render::marks(&live.marks, self.request.line.version)).unwrap_or_default(),
+            ..Facts::default()
         };
         let wish = kept.wish(self.request.line.version);
         let data = self.request.front.content.render(mime, facts, wish).await;
-        let size = data.iter().map(weight).sum();
+        let size = data.iter().map(Element::weight).sum();
         Ok(Some((data, size)))
     }
 
@@ -438,15 +441,4 @@ fn how_many_fit(commands: &[PlanCommand], live: &HashMap<ItemId, Live>, room: us
             fits
         })
         .count()
-}
-
-/// About how many bytes an element takes on the wire.
-fn weight(element: &directpush_common::wbxml::Element) -> usize {
-    use directpush_common::wbxml::Content;
-    let inner = element.content.iter().map(|content| match content {
-        Content::Element(child) => weight(child),
-        Content::Text(text) => text.len(),
-        Content::Opaque(bytes) => bytes.len(),
-    });
-    4 + inner.sum::<usize>()
 }

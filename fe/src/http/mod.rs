@@ -3,12 +3,13 @@
 //! A connection is served by hyper while something happens on it and by nothing but a small
 //! struct while a request waits ([`park`]; its socket stands in the `lot`) or none is made (`rest`). [`listen`] accepts, [`connection`] moves a connection
 //! between its two lives, [`patience`] decides when a slow peer has had its time, [`body`] reads
-//! request bodies within their bounds.
+//! request bodies within their bounds, [`gzip`] compresses answers.
 //!
 //! Not here: TLS (any [`Stream`] will do), what a request means (`eas`).
 
 pub mod body;
 pub mod connection;
+pub mod gzip;
 pub mod listen;
 mod lot;
 pub mod park;

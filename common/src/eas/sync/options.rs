@@ -90,6 +90,8 @@ pub struct SyncOptions {
     pub max_items: Option<u32>,
     /// The forms of bodies that the device takes, best first (12.0 and up).
     pub body_preferences: Vec<BodyPreference>,
+    /// The forms of the part that a message adds to its conversation (14.1 and up); only HTML is one.
+    pub body_part_preferences: Vec<BodyPreference>,
 }
 
 /// A form of bodies that the device takes.
@@ -132,14 +134,22 @@ pub(in crate::eas) fn write_options(writer: &mut Writer, options: &SyncOptions) 
         writer.optional(FILTER_TYPE, options.filter_type);
         writer.optional(CLASS, options.class.as_ref());
         writer.optional(TRUNCATION, options.truncation);
-        for preference in &options.body_preferences {
-            writer.element(air_sync_base::BODY_PREFERENCE, |writer| preference.write(writer));
-        }
+        write_body_preferences(writer, options);
         writer.optional(CONFLICT, options.conflict);
         writer.optional(MIME_SUPPORT, options.mime_support);
         writer.optional(MIME_TRUNCATION, options.mime_truncation);
         writer.optional(MAX_ITEMS, options.max_items);
     });
+}
+
+/// Writes the body preferences of options.
+pub(in crate::eas) fn write_body_preferences(writer: &mut Writer, options: &SyncOptions) {
+    for preference in &options.body_preferences {
+        writer.element(air_sync_base::BODY_PREFERENCE, |writer| preference.write(writer));
+    }
+    for preference in &options.body_part_preferences {
+        writer.element(air_sync_base::BODY_PART_PREFERENCE, |writer| preference.write(writer));
+    }
 }
 
 /// Reads an Options element, or says which element has no valid content.
@@ -155,6 +165,9 @@ pub(in crate::eas) fn read_options(options: ElementRef<'_>) -> Result<SyncOption
             air_sync::MIME_TRUNCATION => read.mime_truncation = Some(bounded(option, 8)?),
             air_sync::MAX_ITEMS => read.max_items = Some(size(option)?),
             air_sync_base::BODY_PREFERENCE => read.body_preferences.push(BodyPreference::read(option)?),
+            air_sync_base::BODY_PART_PREFERENCE => {
+                read.body_part_preferences.push(BodyPreference::read(option)?);
+            }
             _ => {}
         }
     }

@@ -270,6 +270,7 @@ fn options() -> impl Strategy<Value = SyncOptions> {
         mime_support: MimeSupport::from_code(numbers.3),
         mime_truncation: Some(numbers.4),
         max_items: None,
+        body_part_preferences: body_preferences.iter().take(1).copied().collect(),
         body_preferences,
     })
 }

@@ -1,0 +1,79 @@
+//! An item by the names that devices have for it: server id, LongId, FileReference.
+//!
+//! A server id is the folder's counter in hex and the item's number, `5:42`; Search and Find give the same as LongId.
+//! A FileReference is that and the number of a part, `5:42:3`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use directpush_common::change::{EntryKind, Live};
+use directpush_common::dav::hierarchy::{Folder, Hierarchy};
+use directpush_common::dav::items::ItemsRequest;
+use directpush_common::names::ItemId;
+use directpush_common::numbers::Number;
+use directpush_common::sync::state::FolderSyncState;
+
+use super::Request;
+use super::render::{self, Facts};
+use super::state::{self, FOLDER_SYNC};
+use crate::backend::Result;
+use crate::backend::items::Place;
+
+/// The EAS type of the folder of drafts ([MS-ASCMD] Type (FolderSync)).
+const DRAFTS: u8 = 3;
+
+/// The folders of the mailbox as they are now.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn folders(request: &Request) -> Result<Arc<Hierarchy>> {
+    let current = state::load::<FolderSyncState>(request, FOLDER_SYNC).await?.fresh.hierarchy;
+    request.front.folders.get(request, current).await
+}
+
+/// The folder and the item that a server id or a LongId names.
+pub fn find<'a>(all: &'a Hierarchy, name: &str) -> Option<(&'a Folder, Place)> {
+    let (counter, item) = name.split_once(':')?;
+    let counter = u64::from_str_radix(counter, 16).ok()?;
+    let folder = all.folders.iter().find(|folder| folder.id.counter == counter)?;
+    let item = ItemId(item.parse::<Number>().ok()?);
+    Some((folder, Place { folder: folder.id, item }))
+}
+
+/// The item and the part that a FileReference names.
+pub fn find_attachment(all: &Hierarchy, reference: &str) -> Option<(Place, usize)> {
+    let (item, part) = reference.rsplit_once(':')?;
+    let (_, place) = find(all, item)?;
+    Some((place, part.parse().ok()?))
+}
+
+/// What its folder knows of an item: the walk that begins just above it. `None` when it is gone.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn live(request: &Request, place: Place) -> Result<Option<Live>> {
+    let walk = ItemsRequest::Walk { before: Some(ItemId(place.item.0.next())), limit: 1 };
+    let items = request.backend().items(&request.session, place.folder, walk).await?;
+    let entry = items.and_then(|items| items.entries.into_iter().find(|entry| entry.id == place.item));
+    Ok(entry.and_then(|entry| match entry.kind {
+        EntryKind::Live(live) => Some(live),
+        EntryKind::Gone(_) => None,
+    }))
+}
+
+/// A message and what its folder knows of it. `None` when it is gone.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn message(request: &Request, folder: &Folder, place: Place) -> Result<Option<(Bytes, Facts)>> {
+    let Some(live) = live(request, place).await? else { return Ok(None) };
+    let Some(mime) = request.backend().item_get(&request.session, place).await? else { return Ok(None) };
+    let facts = Facts {
+        read: live.read,
+        date: live.date,
+        reference: format!("{:x}:{}", folder.id.counter, place.item),
+        draft: folder.folder_type == DRAFTS,
+        marks: render::marks(&live.marks, request.line.version),
+    };
+    Ok(Some((mime, facts)))
+}
