@@ -2,6 +2,8 @@
 //! socket that only the server's own user (and root) can open; or by the command line itself when no
 //! server runs. Both execute the same [`Order`].
 
+pub mod front_ends;
+
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::front_ends::FrontEnds;
 use crate::auth::passwords;
 use crate::config::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX};
 use crate::error::{Error, WithCauses};
@@ -25,6 +28,7 @@ use crate::mailbox::{Mailboxes, directory};
 use crate::store::{Copied, Usage};
 use crate::submission::queue::list::Listed as Queued;
 use crate::submission::queue::{Id, Queue, QueueError};
+use front_ends::{FrontEndAnswer, FrontEndOrder};
 
 /// Bytes of a line, at most.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
@@ -73,6 +77,10 @@ pub enum Order {
     RemoveUser {
         name: String,
     },
+    /// The hash of a user's password, to take it to another back end.
+    Hash {
+        name: String,
+    },
     /// The next users after a name, at most a page.
     ListUsers {
         after: Option<String>,
@@ -106,6 +114,7 @@ pub enum Order {
     RemoveQueued {
         id: String,
     },
+    FrontEnd(FrontEndOrder),
 }
 
 /// A user as `user list` shows it.
@@ -216,12 +225,14 @@ pub enum Answer {
         more: bool,
     },
     Aliases(Vec<String>),
+    Hash(String),
     Queue {
         messages: Vec<Queued>,
         more: bool,
     },
     /// So many messages are concerned.
     Count(usize),
+    FrontEnd(FrontEndAnswer),
     Refused(String),
 }
 
@@ -230,6 +241,8 @@ pub enum Answer {
 pub struct Administered {
     pub boxes: Arc<Mailboxes>,
     pub queue: Queue,
+    pub front_ends: Arc<FrontEnds>,
+    pub state_dir: PathBuf,
 }
 
 /// Executes an order.
@@ -240,7 +253,8 @@ pub async fn execute(on: &Administered, order: Order) -> Answer {
     }
 }
 
-async fn attempt(Administered { boxes, queue }: &Administered, order: Order) -> Result<Answer, String> {
+async fn attempt(on: &Administered, order: Order) -> Result<Answer, String> {
+    let Administered { boxes, queue, .. } = on;
     let told = |error: Error| WithCauses(&error).to_string();
     let stuck = |error: QueueError| WithCauses(&error).to_string();
     match order {
@@ -277,6 +291,12 @@ async fn attempt(Administered { boxes, queue }: &Administered, order: Order) -> 
             let name = user(&name)?;
             boxes.remove_user(&name).await.map_err(told)?;
             tracing::info!(user = %name, "user removed");
+        }
+        Order::Hash { name } => {
+            let found = boxes.users.with_hash(&[user(&name)?]).await.map_err(told)?;
+            let (_, hash) = found.ok_or_else(|| told(Error::NoUser))?;
+            tracing::info!(user = name, "the hash of the password was given out");
+            return Ok(Answer::Hash(hash));
         }
         Order::ListUsers { after } => {
             let found = boxes.users.list(after.as_deref(), PAGE).await.map_err(told)?;
@@ -332,6 +352,10 @@ async fn attempt(Administered { boxes, queue }: &Administered, order: Order) -> 
             if !queue.remove(queued(&id)?).await.map_err(stuck)? {
                 return Err(format!("there is no message {id} in the queue"));
             }
+        }
+        Order::FrontEnd(order) => {
+            let done = front_ends::execute(on.front_ends.clone(), on.state_dir.clone(), order).await;
+            return done.map(Answer::FrontEnd);
         }
     }
     Ok(Answer::Done)

@@ -169,6 +169,10 @@ fn failed(error: &Error, size: u64) -> RecipientResult {
         Error::Store(StoreError::Full) => RecipientResult::Full,
         Error::NoUser => RecipientResult::Unknown,
         Error::Quota(_) => RecipientResult::OverQuota,
+        Error::Busy(why) => {
+            tracing::warn!(why, "cannot deliver now");
+            RecipientResult::Failed
+        }
         error => {
             tracing::error!(error = %WithCauses(error), size, "cannot deliver");
             RecipientResult::Failed

@@ -15,6 +15,7 @@ pub mod lmtp;
 pub mod mailbox;
 pub mod maintenance;
 pub mod notifier;
+pub mod placement;
 pub mod server;
 mod start;
 pub mod store;
@@ -22,4 +23,4 @@ pub mod submission;
 
 pub use config::Config;
 pub use error::Error;
-pub use start::{LmtpAddress, Offline, Running, open_store, run};
+pub use start::{LmtpAddress, Offline, Reloader, Running, open_store, run};

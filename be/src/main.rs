@@ -56,6 +56,12 @@ enum Command {
     /// Mail that waits to be sent: whether a server runs or not.
     #[command(subcommand)]
     Queue(command::Queue),
+    /// Front ends: their secrets and certificates, whether a server runs or not.
+    #[command(subcommand)]
+    Fe(command::front_end::FrontEnd),
+    /// Certificates of back ends.
+    #[command(subcommand)]
+    Tls(command::front_end::Tls),
     /// Check everything the store keeps, while no server runs on it. Exit code 1: damaged, or something is lost.
     Fsck {
         /// Repair what can be repaired, and drop bodies that nothing uses.
@@ -114,6 +120,8 @@ enum User {
         #[command(flatten)]
         form: Form,
     },
+    /// Write the hash of a user's password, for `user add --hashed` at another back end. Keep it from others' eyes.
+    Hash { name: String },
     /// Switch what a user may do, say how the person is called, or set what the mailbox may hold.
     Set(Switches),
     /// What a user's mailbox holds and may hold.
@@ -183,6 +191,8 @@ impl Switch {
 }
 
 fn main() -> ExitCode {
+    // Before anything could choose another: one cryptographic provider for the whole process. It fails only when one is there.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     if cli.print_config {
         print!("{}", directpush_be::config::TEMPLATE);
@@ -210,6 +220,8 @@ fn main() -> ExitCode {
         None | Some(Command::Run) => runtime.block_on(serve(config)),
         Some(Command::User(command)) => runtime.block_on(user(&config, command)),
         Some(Command::Queue(command)) => runtime.block_on(queue(&config, command)),
+        Some(Command::Fe(command)) => runtime.block_on(front_end(&config, command)),
+        Some(Command::Tls(command)) => runtime.block_on(tls(&config, command)),
         Some(command) => match runtime.block_on(maintain(&config, command)) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
@@ -230,12 +242,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Colours are for a terminal; a log file or journald gets plain text.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
-    if config.front_ends.is_empty() {
-        tracing::warn!("no [[front_end]] is configured: devices cannot be served");
-    }
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let running = directpush_be::run(config, shutdown.clone()).await?;
+    if running.server().auth.front_ends().list().is_empty() {
+        tracing::warn!("there is no front end, so devices cannot be served: directpush-be fe add");
+    }
+    let reloader = running.reloader();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reloader.reload().await;
+        }
+    });
     tokio::select! {
         _ = terminate.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for SIGINT")?,
@@ -325,7 +344,7 @@ async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
             let figures = maintenance::bench(config, dir, items, Bar::new()).await?;
             println!("{}", serde_json::to_string_pretty(&figures)?);
         }
-        Command::Run | Command::User(_) | Command::Queue(_) => {}
+        Command::Run | Command::User(_) | Command::Queue(_) | Command::Fe(_) | Command::Tls(_) => {}
     }
     Ok(true)
 }
@@ -375,6 +394,14 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
             }
             Order::RemoveUser { name }
         }
+        User::Hash { name } => {
+            let administrator = Administrator::find(config).await?;
+            let told = administrator.order(Order::Hash { name }).await;
+            administrator.done().await?;
+            let Answer::Hash(hash) = told? else { bail!("the server answered something else") };
+            writeln!(std::io::stdout(), "{hash}")?;
+            return Ok(());
+        }
         User::Alias(command) => {
             let administrator = Administrator::find(config).await?;
             let done = command::alias(&administrator, command).await;
@@ -408,6 +435,20 @@ async fn all(config: &Config, orders: impl IntoIterator<Item = Order>) -> anyhow
 async fn queue(config: &Config, command: command::Queue) -> anyhow::Result<()> {
     let administrator = Administrator::find(config).await?;
     let done = command::queue(&administrator, command).await;
+    administrator.done().await?;
+    done
+}
+
+async fn front_end(config: &Config, command: command::front_end::FrontEnd) -> anyhow::Result<()> {
+    let administrator = Administrator::find(config).await?;
+    let done = command::front_end::front_end(&administrator, config, command).await;
+    administrator.done().await?;
+    done
+}
+
+async fn tls(config: &Config, command: command::front_end::Tls) -> anyhow::Result<()> {
+    let administrator = Administrator::find(config).await?;
+    let done = command::front_end::tls(&administrator, command).await;
     administrator.done().await?;
     done
 }

@@ -8,9 +8,11 @@ use crate::dav::guard::Locks;
 use crate::delivery::Post;
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
+use crate::http::tls::Tls;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::find::Searches;
 use crate::notifier::Notifier;
+use crate::placement::Elsewhere;
 use crate::submission::Submission;
 
 /// A running back end, as its tasks see it.
@@ -21,6 +23,9 @@ pub struct Server {
     pub notifier: Arc<Notifier>,
     pub post: Arc<Post>,
     pub submission: Arc<Submission>,
+    /// Who is at another back end; none = nobody.
+    pub elsewhere: Option<Arc<Elsewhere>>,
+    pub tls: Option<Arc<Tls>>,
     pub access_log: Option<AccessLog>,
     /// New for each process: 32 hex digits.
     pub boot: String,

@@ -13,17 +13,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Administered};
-use crate::auth::Auth;
+use crate::auth::front_ends::FrontEnds;
+use crate::auth::{Auth, AuthSettings};
 use crate::config::{Config, Engine, LmtpListen};
 use crate::dav::guard::Locks;
 use crate::delivery::Post;
 use crate::error::{Error, WithCauses};
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
+use crate::http::tls::Tls;
+use crate::http::{Door, Places};
 use crate::mailbox::addresses::AddressRules;
 use crate::mailbox::find::Searches;
-use crate::mailbox::{Mailboxes, SWEEP_EVERY, now_secs, purge};
+use crate::mailbox::{Mailboxes, SWEEP_EVERY, UserEvent, Watcher as _, now_secs, purge};
 use crate::notifier::Notifier;
+use crate::placement::Elsewhere;
 use crate::server::Server;
 use crate::store::{Store, StoreOptions};
 use crate::submission::queue::files::{Directory, Files, Memory};
@@ -34,6 +38,8 @@ use crate::{http, lmtp, maintenance};
 
 /// How long connections may take to finish what they do when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
+
+const USERS_AT_A_TIME: usize = 1000;
 
 /// Where LMTP can be reached.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +52,8 @@ pub enum LmtpAddress {
 pub struct Running {
     /// Where HTTP can be reached.
     pub http: SocketAddr,
+    /// Where HTTPS can be reached, if it can.
+    pub https: Option<SocketAddr>,
     /// Where LMTP can be reached, in the order of the configuration.
     pub lmtp: Vec<LmtpAddress>,
     server: Arc<Server>,
@@ -84,8 +92,15 @@ async fn open_queue(
     opened.map_err(|error| Error::io(doing)(wrong(&WithCauses(&error))))
 }
 
+/// The map of users, as it is now.
+fn elsewhere(config: &Config) -> Result<Option<Arc<Elsewhere>>, Error> {
+    let opened = config.placement.clone().map(Elsewhere::open).transpose();
+    let wrong = |error| Error::io("read the map of users")(std::io::Error::other(error));
+    Ok(opened.map_err(wrong)?.map(Arc::new))
+}
+
 /// What deliveries need of a configuration.
-fn post(config: &Config, boxes: Arc<Mailboxes>) -> Post {
+fn post(config: &Config, boxes: Arc<Mailboxes>, elsewhere: Option<Arc<Elsewhere>>) -> Post {
     let mail = &config.mail;
     Post {
         boxes,
@@ -93,6 +108,7 @@ fn post(config: &Config, boxes: Arc<Mailboxes>) -> Post {
             default_domain: config.default_domain.clone(),
             delimiter: mail.delimiter,
             catch_all: mail.catch_all.clone(),
+            elsewhere,
         },
         spam_marks: mail.spam_marks.clone(),
         duplicate_window: mail.duplicate_window,
@@ -133,11 +149,13 @@ impl Offline {
         let (boxes, _jobs) = Mailboxes::open(store).await?;
         boxes.set_default_quota(config.quota);
         let settings = QueueSettings { orders_only: true, ..config.submission.queue };
-        let post = Arc::new(post(config, boxes.clone()));
+        let post = Arc::new(post(config, boxes.clone(), elsewhere(config)?));
         let (queue, owner) = open_queue(config, post, settings).await?;
         let stop = CancellationToken::new();
         let running = tokio::spawn(owner.run(stop.clone()));
-        Ok(Self { administered: Administered { boxes, queue }, queue: running, stop })
+        let front_ends = Arc::new(FrontEnds::open(&config.state_dir, &config.front_ends)?);
+        let administered = Administered { boxes, queue, front_ends, state_dir: config.state_dir.clone() };
+        Ok(Self { administered, queue: running, stop })
     }
 
     /// Makes everything last.
@@ -156,25 +174,40 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     let store = open_store(&config).await?;
     let (boxes, jobs) = Mailboxes::open(store).await?;
     boxes.set_default_quota(config.quota);
-    let auth = Auth::new(boxes.clone(), config.front_ends.clone(), config.default_domain.clone()).await?;
-    let notifier = Notifier::new(&config.limits, config.http_listen.ip())?;
+    let elsewhere = elsewhere(&config)?;
+    let tls = config.tls.as_ref().map(|tls| Tls::open(tls.files.clone())).transpose();
+    let tls = tls.map_err(|error| Error::io("use [tls]")(std::io::Error::other(error)))?.map(Arc::new);
+    let settings = AuthSettings {
+        front_ends: Arc::new(FrontEnds::open(&config.state_dir, &config.front_ends)?),
+        certificates: tls.as_ref().is_some_and(|tls| tls.asks_front_ends()),
+        elsewhere: elsewhere.clone(),
+        default_domain: config.default_domain.clone(),
+        token_key: config.token_key.clone(),
+    };
+    let auth = Auth::new(boxes.clone(), settings).await?;
+    let seen_at = config.tls.as_ref().map_or(config.http_listen, |tls| tls.listen);
+    let notifier = Notifier::new(&config.limits, seen_at.ip())?;
     boxes.watch(notifier.clone());
     let access_log = AccessLog::open(&config.access_log)?;
     let mut boot = [0; 16];
     getrandom::fill(&mut boot)
         .map_err(|error| Error::io("draw the boot id")(std::io::Error::other(error.to_string())))?;
 
-    let doing = |address: &SocketAddr| format!("listen on {address}");
-    let listener =
-        TcpListener::bind(config.http_listen).await.map_err(Error::io(doing(&config.http_listen)))?;
-    let http = listener.local_addr().map_err(Error::io(doing(&config.http_listen)))?;
+    let (door, http) = door(config.http_listen, None).await?;
+    let mut doors = vec![door];
+    let mut https = None;
+    if let (Some(settings), Some(tls)) = (&config.tls, &tls) {
+        let (door, at) = self::door(settings.listen, Some(tls.clone())).await?;
+        doors.push(door);
+        https = Some(at);
+    }
     let (lmtp_listeners, lmtp) = bind_lmtp(&config).await?;
     let admin = match &config.admin_socket {
         Some(path) => Some((admin::listen(path)?, admin::owner(path)?)),
         None => None,
     };
 
-    let post = Arc::new(post(&config, boxes.clone()));
+    let post = Arc::new(post(&config, boxes.clone(), elsewhere.clone()));
     let (queue, sender) = open_queue(&config, post.clone(), config.submission.queue).await?;
     let relays = config.smart_host.is_some();
     let submission = Submission::new(post.clone(), config.submission.limits, relays, queue.clone());
@@ -189,6 +222,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         boxes: boxes.clone(),
         auth,
         notifier: notifier.clone(),
+        elsewhere,
+        tls,
         access_log,
         config,
     });
@@ -200,19 +235,24 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     background.spawn(purge::run(boxes.clone(), jobs, background_stop.clone()));
     background.spawn(maintenance::collect(boxes.store.clone(), background_stop.clone()));
     background.spawn(sweep(server.clone(), background_stop.clone()));
-    accepting.spawn(http::accept(server.clone(), listener, shutdown.clone(), accepting.clone()));
+    let http_places = Places::new(server.config.limits);
+    for door in doors {
+        let (places, stop, tasks) = (http_places.clone(), shutdown.clone(), accepting.clone());
+        accepting.spawn(http::accept(server.clone(), door, places, stop, tasks));
+    }
     let places = Arc::new(Semaphore::new(server.config.limits.lmtp_connections_max));
     for listener in lmtp_listeners {
         let (places, stop, tasks) = (places.clone(), shutdown.clone(), accepting.clone());
         accepting.spawn(lmtp::accept(server.clone(), listener, places, stop, tasks));
     }
     if let Some((listener, owner)) = admin {
-        let administered = Administered { boxes, queue };
+        let administered = administered(&server);
         accepting.spawn(admin::serve(administered, listener, owner, shutdown.clone(), accepting.clone()));
     }
-    tracing::info!(%http, ?lmtp, boot = %server.boot, "the back end serves");
+    tracing::info!(%http, ?https, ?lmtp, boot = %server.boot, "the back end serves");
     Ok(Running {
         http,
+        https,
         lmtp,
         server,
         stop: shutdown,
@@ -222,6 +262,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         sending,
         sending_stop,
     })
+}
+
+/// Binds an address for HTTP, or for HTTPS.
+async fn door(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<(Door, SocketAddr), Error> {
+    let doing = || format!("listen on {address}");
+    let listener = TcpListener::bind(address).await.map_err(Error::io(doing()))?;
+    let at = listener.local_addr().map_err(Error::io(doing()))?;
+    Ok((Door { listener, tls }, at))
+}
+
+fn administered(server: &Server) -> Administered {
+    Administered {
+        boxes: server.boxes.clone(),
+        queue: server.submission.queue().clone(),
+        front_ends: server.auth.front_ends().clone(),
+        state_dir: server.config.state_dir.clone(),
+    }
 }
 
 async fn bind_lmtp(config: &Config) -> Result<(Vec<lmtp::Listener>, Vec<LmtpAddress>), Error> {
@@ -267,7 +324,12 @@ impl Running {
 
     /// What an administrator's orders are carried out on.
     pub fn administered(&self) -> Administered {
-        Administered { boxes: self.server.boxes.clone(), queue: self.server.submission.queue().clone() }
+        administered(&self.server)
+    }
+
+    /// What reads the map of users and the certificates again.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(self.server.clone())
     }
 
     /// Adds a user, in-process.
@@ -300,5 +362,56 @@ impl Running {
         self.server.boxes.store.close().await?;
         tracing::info!("the back end has stopped");
         Ok(())
+    }
+}
+
+/// Reads again what may change while a back end runs: the map of users, and the certificates.
+#[derive(Clone)]
+pub struct Reloader(Arc<Server>);
+
+impl Reloader {
+    /// Reads all of it. What has a mistake is told in the log and stays as it was. Devices that wait here and whose mailboxes
+    /// are elsewhere now are told to ask again.
+    pub async fn reload(&self) {
+        let Server { elsewhere, tls, .. } = &*self.0;
+        // Small files, but files.
+        let (elsewhere, tls) = (elsewhere.clone(), tls.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            (elsewhere.map(|elsewhere| elsewhere.reload()), tls.map(|tls| tls.reload()))
+        });
+        let Ok((map, certificates)) = read.await else { return };
+        match certificates {
+            Some(Ok(())) => tracing::info!("the certificates were read again"),
+            Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
+            None => {}
+        }
+        match map {
+            Some(Ok(true)) => match self.tell().await {
+                Ok(moved) => tracing::info!(moved, "the map of users is another"),
+                Err(error) => tracing::error!(error = %WithCauses(&error), "not all who moved were told"),
+            },
+            Some(Err(mistakes)) => tracing::error!("the map of users stays as it was:\n{mistakes}"),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    /// Tells those who are elsewhere by the map; says how many they are.
+    async fn tell(&self) -> Result<usize, Error> {
+        let Server { boxes, auth, notifier, .. } = &*self.0;
+        let (mut after, mut moved): (Option<UserName>, usize) = (None, 0);
+        loop {
+            let users = boxes.users.list(after.as_ref().map(UserName::as_str), USERS_AT_A_TIME).await?;
+            for (name, user) in &users {
+                if auth.elsewhere(name).is_some() {
+                    notifier.user_event(user.mailbox, UserEvent::Policy);
+                    moved += 1;
+                }
+            }
+            let last = users.len() < USERS_AT_A_TIME;
+            match users.into_iter().last() {
+                Some((name, _)) if !last => after = Some(name),
+                _ => return Ok(moved),
+            }
+        }
     }
 }

@@ -63,6 +63,15 @@ impl Placement {
         found.or(self.default).map(usize::from)
     }
 
+    /// The same for somebody who may be meant by any of these names: one that the map names goes before a domain, a
+    /// domain before the default, and what comes first in the list before what comes later.
+    pub fn backend_of_any(&self, names: &[UserName]) -> Option<usize> {
+        let exact = names.iter().find_map(|name| self.users.get(name.as_str()));
+        let of_domain = || names.iter().find_map(|name| self.domains.get(name.domain()?));
+        let found = exact.or_else(of_domain).copied();
+        found.or(self.default).map(usize::from)
+    }
+
     /// Users that are named themselves.
     pub fn len(&self) -> usize {
         self.users.len()
@@ -204,6 +213,22 @@ mod tests {
         assert_eq!(parse("@example.org be-2", "x").unwrap().backend(&"bob".parse().unwrap()), None);
         assert!(parse("", "x").unwrap().is_empty() && parse("", "x.toml").unwrap().is_empty());
         assert_eq!(Placement::everybody_at(1).backend(&"bob".parse().unwrap()), Some(1));
+    }
+
+    #[test]
+    fn of_several_names_the_one_that_the_map_names_counts() {
+        let placement = parse(LINES, "placement").unwrap();
+        for (names, expected) in [
+            (&["carol@example.com", "carol"][..], 0),
+            (&["bob@example.com", "bob"], 1),
+            (&["alice", "alice@example.com"], 2),
+            (&["x@example.org", "alice@example.com"], 2),
+            (&["x", "x@example.org"], 1),
+        ] {
+            let names: Vec<UserName> = names.iter().map(|name| name.parse().unwrap()).collect();
+            assert_eq!(placement.backend_of_any(&names), Some(expected), "{names:?}");
+        }
+        assert_eq!(Placement::default().backend_of_any(&["bob".parse().unwrap()]), None);
     }
 
     #[track_caller]

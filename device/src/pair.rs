@@ -101,6 +101,11 @@ impl Backend {
         directpush_be::admin::execute(&self.running.administered(), order).await
     }
 
+    /// Reads the map of users and the certificates again.
+    pub async fn reload(&self) {
+        self.running.reloader().reload().await;
+    }
+
     /// Subscriptions that it holds now.
     pub fn subscriptions(&self) -> usize {
         self.running.server().notifier.counters().0

@@ -1,8 +1,10 @@
 //! Who asks: front ends by their credential, users by their password or by a token minted here.
 //!
-//! `passwords` checks passwords at a bounded cost; `token` mints and reads act-for tokens. This file
-//! puts them together into a [`Principal`].
+//! `passwords` checks passwords at a bounded cost; `token` mints and reads act-for tokens; `front_ends` knows who may ask, and
+//! `authority` signs their certificates. This file puts them together into a [`Principal`].
 
+pub mod authority;
+pub mod front_ends;
 pub mod passwords;
 pub mod token;
 
@@ -11,20 +13,24 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use directpush_common::dav::headers::FE_SCHEME;
 use directpush_common::names::UserName;
+use directpush_common::push::ledger::FrontEndNumber;
 use subtle::ConstantTimeEq;
 
-use crate::config::FrontEnd;
+use crate::config::place::TokenKey;
 use crate::error::Error;
+use crate::http::tls::Shown;
 use crate::mailbox::users::Account;
 use crate::mailbox::{Mailboxes, now_secs};
+use crate::placement::Elsewhere;
+use front_ends::{FrontEnd, FrontEnds};
 use passwords::{Passwords, Verdict};
-use token::Tokens;
+use token::{Token, Tokens};
 
 /// Who a request comes from.
 #[derive(Clone, Debug)]
 pub enum Principal {
-    /// A front end, by its place in the configuration, perhaps acting for a user.
-    FrontEnd { at: usize, acting: Option<Arc<Account>> },
+    /// A front end, perhaps acting for a user.
+    FrontEnd { number: FrontEndNumber, front_end: Arc<FrontEnd>, acting: Option<Arc<Account>> },
     /// A user with a DAV client.
     User(Arc<Account>),
 }
@@ -48,6 +54,8 @@ pub enum Refusal {
     FrontEnd,
     /// 401 with the reason `credential`: log on again.
     Token,
+    /// 307: whose mailbox it is, is at the back end of this URL.
+    Elsewhere(Arc<str>),
     /// 403: the password was right, the user is disabled.
     Disabled,
     /// 503: too many checks wait.
@@ -63,27 +71,50 @@ pub struct LoggedOn {
     pub expires_secs: u64,
 }
 
+/// How a request says who sent it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials<'a> {
+    /// `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// `DirectPush-Act-For`.
+    pub act_for: Option<&'a str>,
+    /// The certificate that its connection showed.
+    pub shown: Option<&'a Shown>,
+}
+
 /// Authentication of one back end.
 pub struct Auth {
     boxes: Arc<Mailboxes>,
-    front_ends: Vec<FrontEnd>,
+    front_ends: Arc<FrontEnds>,
+    /// Whether front ends must show certificates.
+    certificates: bool,
+    elsewhere: Option<Arc<Elsewhere>>,
     default_domain: Option<String>,
     passwords: Passwords,
     tokens: Tokens,
 }
 
+/// What authentication goes by.
+pub struct AuthSettings {
+    pub front_ends: Arc<FrontEnds>,
+    /// Whether front ends must show certificates.
+    pub certificates: bool,
+    pub elsewhere: Option<Arc<Elsewhere>>,
+    /// `user` and `user@<this>` are the same user.
+    pub default_domain: Option<String>,
+    pub token_key: Option<TokenKey>,
+}
+
 impl Auth {
-    pub async fn new(
-        boxes: Arc<Mailboxes>,
-        front_ends: Vec<FrontEnd>,
-        default_domain: Option<String>,
-    ) -> Result<Self, Error> {
-        let tokens = Tokens::new(boxes.users.token_secret().await?);
-        Ok(Self { boxes, front_ends, default_domain, passwords: Passwords::new()?, tokens })
+    pub async fn new(boxes: Arc<Mailboxes>, settings: AuthSettings) -> Result<Self, Error> {
+        let AuthSettings { front_ends, certificates, elsewhere, default_domain, token_key } = settings;
+        let tokens = Tokens::new(boxes.users.token_secret().await?, token_key);
+        let passwords = Passwords::new()?;
+        Ok(Self { boxes, front_ends, certificates, elsewhere, default_domain, passwords, tokens })
     }
 
-    pub fn front_end(&self, at: usize) -> &FrontEnd {
-        &self.front_ends[at]
+    pub fn front_ends(&self) -> &Arc<FrontEnds> {
+        &self.front_ends
     }
 
     /// Hashes a new password, off the async workers.
@@ -91,34 +122,29 @@ impl Auth {
         self.passwords.hash(password).await
     }
 
-    /// `Authorization: DirectPush <name>:<secret>`; every front end is compared, in constant time.
-    fn front_end_of(&self, credential: &str) -> Option<usize> {
+    /// `Authorization: DirectPush <name>:<secret>`, and where it must, the certificate that goes with it.
+    fn front_end_of(&self, credential: &str, shown: Option<&Shown>) -> Option<FrontEndNumber> {
         let (name, secret) = credential.trim().split_once(':')?;
-        let mut found = None;
-        for (at, front_end) in self.front_ends.iter().enumerate() {
-            let same = front_end.secret.as_bytes().ct_eq(secret.as_bytes());
-            if bool::from(same) && front_end.name == name {
-                found = Some(at);
-            }
+        let found = self.front_ends.find(name, secret)?;
+        if self.certificates && !shown.is_some_and(|shown| shown.names(name)) {
+            tracing::warn!(front_end = name, "comes without a certificate for its name");
+            return None;
         }
-        found
+        Some(found)
     }
 
-    /// Who sent this `Authorization`, acting for whom.
-    pub async fn principal(
-        &self,
-        authorization: Option<&str>,
-        act_for: Option<&str>,
-    ) -> Result<Principal, Refusal> {
-        let authorization = authorization.ok_or(Refusal::Credential)?.trim();
+    /// Who sent a request, acting for whom.
+    pub async fn principal(&self, credentials: Credentials<'_>) -> Result<Principal, Refusal> {
+        let authorization = credentials.authorization.ok_or(Refusal::Credential)?.trim();
         let (scheme, credential) = authorization.split_once(' ').unwrap_or((authorization, ""));
         if scheme.eq_ignore_ascii_case(FE_SCHEME) {
-            let at = self.front_end_of(credential).ok_or(Refusal::FrontEnd)?;
-            let acting = match act_for {
+            let number = self.front_end_of(credential, credentials.shown).ok_or(Refusal::FrontEnd)?;
+            let front_end = self.front_ends.at(number).ok_or(Refusal::FrontEnd)?;
+            let acting = match credentials.act_for {
                 None => None,
                 Some(token) => Some(self.acting(token).await?),
             };
-            return Ok(Principal::FrontEnd { at, acting });
+            return Ok(Principal::FrontEnd { number, front_end, acting });
         }
         if scheme.eq_ignore_ascii_case("Basic") {
             let decoded = BASE64.decode(credential.trim().as_bytes()).map_err(|_| Refusal::Credential)?;
@@ -130,18 +156,30 @@ impl Auth {
     }
 
     async fn acting(&self, token: &str) -> Result<Arc<Account>, Refusal> {
-        let claim = self.tokens.read(token, now_secs()).ok_or(Refusal::Token)?;
-        let account = self.boxes.users.account(&claim.user).await.map_err(Refusal::Failed)?;
-        match account {
-            Some(account)
-                if account.version == claim.version
-                    && account.mailbox == claim.mailbox
-                    && !account.disabled =>
-            {
-                Ok(account)
+        let account = match self.tokens.read(token, now_secs()).ok_or(Refusal::Token)? {
+            Token::Own(claim) => {
+                let account = self.boxes.users.account(&claim.user).await.map_err(Refusal::Failed)?;
+                account.filter(|it| it.version == claim.version && it.mailbox == claim.mailbox)
             }
-            _ => Err(Refusal::Token),
-        }
+            Token::Shared(claim, fingerprint) => {
+                let known = self.boxes.users.with_hash(&[claim.user]).await.map_err(Refusal::Failed)?;
+                // Of a mailbox of our own it was ours once, before a backup was brought back.
+                let known = known.filter(|(account, hash)| {
+                    account.mailbox != claim.mailbox
+                        && self
+                            .tokens
+                            .fingerprint(account, hash)
+                            .is_some_and(|own| own.ct_eq(&fingerprint).into())
+                });
+                known.map(|(account, _)| account)
+            }
+        };
+        account.filter(|account| !account.disabled).ok_or(Refusal::Token)
+    }
+
+    /// The back end where the mailbox of this user is, if that is another one.
+    pub fn elsewhere(&self, user: &UserName) -> Option<Arc<str>> {
+        self.elsewhere.as_ref()?.of(user)
     }
 
     /// The users that somebody may mean who logs on as `login`: `user`, `user@domain`, `domain\user`.
@@ -164,17 +202,31 @@ impl Auth {
 
     /// Checks a password.
     pub async fn check(&self, login: &str, password: &str) -> Result<Arc<Account>, Refusal> {
+        self.prove(login, password).await.map(|(account, _)| account)
+    }
+
+    /// Checks a password; gives its hash too.
+    async fn prove(&self, login: &str, password: &str) -> Result<(Arc<Account>, String), Refusal> {
         let names = self.meant(login);
         let known = self.boxes.users.with_hash(&names).await.map_err(Refusal::Failed)?;
+        if let Some(elsewhere) = &self.elsewhere {
+            let url = match &known {
+                Some((account, _)) => elsewhere.of(&account.name),
+                None => elsewhere.of_any(&names),
+            };
+            if let Some(url) = url {
+                return Err(Refusal::Elsewhere(url));
+            }
+        }
         let (account, hash) = known.unzip();
         let version = account.as_ref().map_or(0, |account| account.version);
         // One name per user for counting failures, however the login was written.
         let counted =
             account.as_ref().map_or_else(|| login.to_lowercase(), |account| account.name.to_string());
-        match self.passwords.check(&counted, version, password, hash).await {
-            Verdict::Right => match account {
-                Some(account) if account.disabled => Err(Refusal::Disabled),
-                Some(account) => Ok(account),
+        match self.passwords.check(&counted, version, password, hash.clone()).await {
+            Verdict::Right => match account.zip(hash) {
+                Some((account, _)) if account.disabled => Err(Refusal::Disabled),
+                Some(proved) => Ok(proved),
                 None => Err(Refusal::Credential),
             },
             Verdict::Wrong => Err(Refusal::Credential),
@@ -184,8 +236,8 @@ impl Auth {
 
     /// Checks a password and mints an act-for token.
     pub async fn log_on(&self, login: &str, password: &str) -> Result<LoggedOn, Refusal> {
-        let account = self.check(login, password).await?;
-        let token = self.tokens.mint(&account, now_secs());
+        let (account, hash) = self.prove(login, password).await?;
+        let token = self.tokens.mint(&account, &hash, now_secs());
         Ok(LoggedOn { account, token, expires_secs: token::LIFETIME_SECS })
     }
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen, mail};
+use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen, mail, place};
 use crate::mailbox::folders::DEPTH_MAX;
 use crate::mailbox::keys::FOLDERS_MAX;
 use crate::mailbox::quota::Quota;
@@ -18,7 +18,8 @@ pub const QUOTA_BYTES_MAX: u64 = 1 << 50;
 /// The largest quota that can be set, of items.
 pub const QUOTA_ITEMS_MAX: u64 = 1 << 40;
 
-const SECRET_CHARS_MIN: usize = 16;
+/// Characters of a front end's secret, at least.
+pub const SECRET_CHARS_MIN: usize = 16;
 const STATE_DIR: &str = "/var/lib/directpush-be";
 
 impl FromStr for LmtpListen {
@@ -60,7 +61,12 @@ impl Config {
         let mut root = Section::parse(&origin)?;
         let config = read(&mut root);
         root.finish();
-        origin.verdict().map(|()| config)
+        origin.verdict()?;
+        // The map names back ends: it is read when these are known to be right.
+        if let Some(placement) = &config.placement {
+            placement.read()?;
+        }
+        Ok(config)
     }
 }
 
@@ -75,6 +81,9 @@ fn read(root: &mut Section<'_>) -> Config {
         engine,
         cache_bytes,
         http_listen: http_listen(root, allow_plaintext),
+        tls: place::tls(root),
+        placement: place::placement(root),
+        token_key: place::token_key(root),
         lmtp_listen: lmtp_listen(root, allow_plaintext, !mail.lmtp_allow.is_empty()),
         submission: mail::submission(root),
         smart_host: mail::smart_host(root, &mail.host_name),
@@ -201,8 +210,8 @@ fn front_ends(root: &mut Section<'_>) -> Vec<FrontEnd> {
     let mut front_ends: Vec<FrontEnd> = Vec::new();
     for mut section in root.tables("front_end") {
         let name = section.required("name", "the name in its fe.toml: name = \"fe-1\"");
-        if name.contains([':', ' ']) || name.chars().any(char::is_control) {
-            section.mistake("name", "holds a colon or a blank", "choose a plain name");
+        if !is_front_end_name(&name) {
+            section.mistake("name", "is no plain name", "choose letters, digits, hyphens and dots");
         }
         if front_ends.iter().any(|other| other.name == name) {
             section.mistake(
@@ -226,6 +235,12 @@ fn front_ends(root: &mut Section<'_>) -> Vec<FrontEnd> {
         });
     }
     front_ends
+}
+
+/// Whether a front end can be called that: it stands in a credential, in a certificate and in the name of a file.
+pub fn is_front_end_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    name.len() <= 63 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.bytes().all(plain)
 }
 
 fn secret(section: &mut Section<'_>) -> String {
@@ -267,9 +282,23 @@ mod tests {
         let uncommented: String = TEMPLATE
             .lines()
             .filter(|line| {
-                let no_default =
-                    ["# default_domain", "# catch_all", "# host_name", "# login", "# ca ", "# hello"];
-                !no_default.iter().any(|key| line.starts_with(key)) && !line.contains("secret_file")
+                let no_default = [
+                    "# default_domain",
+                    "# catch_all",
+                    "# host_name",
+                    "# login",
+                    "# ca ",
+                    "# hello",
+                    "# https_listen",
+                    "# certificate",
+                    "# key",
+                    "# client_ca",
+                    "# map",
+                    "# back_end",
+                    "# be-2",
+                ];
+                let is_file = line.contains("secret_file") || line.contains("token_key_file");
+                !no_default.iter().any(|key| line.starts_with(key)) && !is_file
             })
             .map(|line| match line.strip_prefix("# ") {
                 Some(rest) if rest.contains(" = ") && !rest.starts_with('"') => format!("{rest}\n"),

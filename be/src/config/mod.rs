@@ -3,6 +3,7 @@
 
 mod file;
 pub mod mail;
+pub mod place;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,8 +13,9 @@ use crate::mailbox::quota::Quota;
 use directpush_common::push::ledger::WAKES_PER_MINUTE;
 
 pub use directpush_common::config::{Mistake, Mistakes};
-pub use file::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX, TEMPLATE};
+pub use file::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX, SECRET_CHARS_MIN, TEMPLATE, is_front_end_name};
 use mail::{MailSettings, SubmissionSettings};
+use place::{PlacementSettings, TlsSettings, TokenKey};
 
 use crate::submission::queue::smart_host::SmartHostSettings;
 
@@ -26,6 +28,12 @@ pub struct Config {
     /// What the store may cache, in bytes.
     pub cache_bytes: u64,
     pub http_listen: SocketAddr,
+    /// Where HTTPS is; none = nowhere.
+    pub tls: Option<TlsSettings>,
+    /// Where users are that are not here; none = everybody is.
+    pub placement: Option<PlacementSettings>,
+    /// What back ends share so that they take each other's act-for tokens.
+    pub token_key: Option<TokenKey>,
     pub lmtp_listen: Vec<LmtpListen>,
     /// The administrator's socket (mode 0600); none = no such socket.
     pub admin_socket: Option<PathBuf>,
@@ -145,6 +153,9 @@ impl Config {
             engine: Engine::Sled,
             cache_bytes: 64 * 1024 * 1024,
             http_listen: any,
+            tls: None,
+            placement: None,
+            token_key: None,
             lmtp_listen: vec![LmtpListen::Tcp(any)],
             admin_socket: None,
             front_ends: Vec::new(),

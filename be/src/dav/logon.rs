@@ -5,8 +5,8 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Call;
 use super::reply::{self, Reply};
+use super::{Call, elsewhere};
 use crate::auth::{Principal, Refusal};
 use crate::http::body;
 
@@ -38,6 +38,7 @@ pub(super) async fn answer(call: &Call<'_>, incoming: Incoming) -> Result<Reply,
             reply::json(StatusCode::OK, &answer)
         }
         Err(Refusal::Disabled) => reply::json(StatusCode::FORBIDDEN, &json!({ "disabled": true })),
+        Err(Refusal::Elsewhere(url)) => Ok(elsewhere::redirect(call.parts, &url)),
         // Of the user, not of the front end: without a challenge for its own credential.
         Err(Refusal::Credential) => reply::json(StatusCode::UNAUTHORIZED, &json!({ "password": false })),
         Err(refusal) => Err(reply::refusal(&refusal)),

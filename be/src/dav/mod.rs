@@ -7,6 +7,7 @@
 
 mod delete;
 mod directory;
+mod elsewhere;
 mod find;
 mod get;
 pub mod guard;
@@ -41,7 +42,8 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use hyper::body::Incoming;
 
-use crate::auth::{Principal, Refusal};
+use crate::auth::front_ends::FrontEnd;
+use crate::auth::{Credentials, Principal, Refusal};
 use crate::error::Error;
 use crate::http::body;
 use crate::http::connection::Fragment;
@@ -147,11 +149,9 @@ impl Call<'_> {
     }
 
     /// The front end that asks; anybody else gets 403.
-    pub(crate) fn front_end(&self) -> Result<(usize, FrontEndNumber), Reply> {
+    pub(crate) fn front_end(&self) -> Result<(&FrontEnd, FrontEndNumber), Reply> {
         match &self.principal {
-            Principal::FrontEnd { at, .. } => {
-                Ok((*at, FrontEndNumber(u16::try_from(*at).unwrap_or(u16::MAX))))
-            }
+            Principal::FrontEnd { front_end, number, .. } => Ok((front_end, *number)),
             Principal::User(_) => {
                 Err(reply::text(StatusCode::FORBIDDEN, "only front ends subscribe; use POLL of your client"))
             }
@@ -193,17 +193,22 @@ pub async fn answer(
         Err(error) => return reply::text(StatusCode::BAD_REQUEST, error),
     };
     let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let principal = server.auth.principal(text("authorization"), text(headers::ACT_FOR)).await;
-    let principal = match principal {
+    let (authorization, act_for) = (text("authorization"), text(headers::ACT_FOR));
+    let credentials = Credentials { authorization, act_for, shown: parts.extensions.get() };
+    if let Some(reply) = elsewhere::answer(server, parts, &path, credentials, who, prove).await {
+        return reply;
+    }
+    let principal = match server.auth.principal(credentials).await {
         Ok(principal) => principal,
         // The end of a Ping is the front end's own business: a user's new password, or a disabled user,
         // must not keep the old subscriptions alive.
         Err(Refusal::Token) if matches!(method, "UNSUBSCRIBE" | "POLL") => {
-            match server.auth.principal(text("authorization"), None).await {
+            match server.auth.principal(Credentials { act_for: None, ..credentials }).await {
                 Ok(principal) => principal,
                 Err(refusal) => return reply::refusal(&refusal),
             }
         }
+        Err(Refusal::Elsewhere(url)) => return elsewhere::redirect(parts, &url),
         Err(refusal) => {
             tracing::debug!(%peer, ?refusal, "a request is not let in");
             return reply::refusal(&refusal);
@@ -211,11 +216,9 @@ pub async fn answer(
     };
     prove(matches!(principal, Principal::FrontEnd { .. }));
     who.name = match &principal {
-        Principal::FrontEnd { at, acting } => Some(
-            acting
-                .as_ref()
-                .map_or_else(|| server.auth.front_end(*at).name.clone(), |account| account.name.to_string()),
-        ),
+        Principal::FrontEnd { front_end, acting, .. } => {
+            Some(acting.as_ref().map_or_else(|| front_end.name.clone(), |account| account.name.to_string()))
+        }
         Principal::User(account) => Some(account.name.to_string()),
     };
     if WRITES.contains(&method) {
@@ -305,7 +308,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
         "PROPPATCH" => proppatch::answer(&at, incoming).await,
         "SEARCH" => search::answer(&at, incoming).await,
         "REPORT" => report::answer(&at, incoming).await,
-        "SUBSCRIBE" => subscribe::answer(&at).await,
+        "SUBSCRIBE" => elsewhere::meanwhile(&at, subscribe::answer(&at).await),
         _ => Err(reply::text(StatusCode::NOT_IMPLEMENTED, "no such method here")),
     }
 }

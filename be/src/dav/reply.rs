@@ -128,7 +128,8 @@ pub fn failure(error: &Error) -> Reply {
 /// What is said to those who are not let in.
 pub fn refusal(refusal: &Refusal) -> Reply {
     let reason = match refusal {
-        Refusal::Credential => None,
+        // Whoever is elsewhere is unknown where no path says the rest.
+        Refusal::Credential | Refusal::Elsewhere(_) => None,
         Refusal::FrontEnd => Some("front-end"),
         Refusal::Token => Some("credential"),
         Refusal::Disabled => return text(StatusCode::FORBIDDEN, "the user is disabled"),

@@ -26,7 +26,9 @@ pub(super) async fn answer(
     let bytes_max = call.server.config.limits.mail_bytes_max;
     let read = body::read(call.server, &call.parts.headers, incoming, bytes_max).await?;
     match call.server.submission.submit(account, read.bytes.clone()).await {
-        Ok(Submitted { id, .. }) => Ok(reply::with_ours(reply::empty(StatusCode::CREATED), headers::SUBMISSION, &id)),
+        Ok(Submitted { id, .. }) => {
+            Ok(reply::with_ours(reply::empty(StatusCode::CREATED), headers::SUBMISSION, &id))
+        }
         Err(refusal) => {
             tracing::info!(user = %account.name, error = %refusal, "mail not accepted");
             Err(refused(&refusal))

@@ -28,7 +28,7 @@ const COMPARED_MAX: usize = 20_000;
 
 pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     let call = at.call;
-    let (front_end_at, front_end) = call.front_end()?;
+    let (asker, front_end) = call.front_end()?;
     let permanent = matches!(
         &call.path.place,
         Place::Mailbox { inside: Inside::Permanent { .. } | Inside::Below { .. }, .. }
@@ -47,9 +47,9 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     let asked = Subscribe::from_headers(|name| call.header(name))
         .map_err(|error| reply::text(StatusCode::BAD_REQUEST, error))?;
     let server = call.server;
-    if let Err(error) = server.notifier.resolve(server.auth.front_end(front_end_at), &asked.call_back).await {
+    if let Err(error) = server.notifier.resolve(asker, &asked.call_back).await {
         tracing::warn!(
-            front_end = %server.auth.front_end(front_end_at).name, call_back = %asked.call_back, %error,
+            front_end = %asker.name, call_back = %asked.call_back, %error,
             "a Call-Back is refused"
         );
         return Err(reason(StatusCode::FORBIDDEN, error, "call-back"));

@@ -17,11 +17,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::places::Place;
+use super::tls::Shown;
 use crate::server::Server;
 
 /// Bytes of a request's head, request line included.
@@ -39,8 +39,21 @@ enum Phase {
     Asked,
 }
 
-struct Watched {
-    stream: TcpStream,
+/// The two ends of a connection.
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    /// The certificate that the peer showed.
+    pub(super) shown: Option<Shown>,
+}
+
+/// What bytes come and go through: TCP, or TLS above it.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+struct Watched<S> {
+    stream: S,
     phase: Arc<Mutex<Phase>>,
     /// We are in the first line of a request.
     in_line: bool,
@@ -52,7 +65,7 @@ struct Watched {
 #[derive(Clone, Copy, Debug)]
 pub struct Fragment;
 
-impl Watched {
+impl<S> Watched<S> {
     /// Looks for a fragment in a request's first line.
     fn look(&mut self, bytes: &[u8], begins: bool) {
         if begins {
@@ -79,7 +92,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,7 +115,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.sent(&polled);
@@ -141,20 +154,19 @@ enum End {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(
+pub(super) async fn serve<S: Stream>(
     server: Arc<Server>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: S,
+    ends: Ends,
     place: Place,
     stop: CancellationToken,
 ) {
-    let Ok(local) = stream.local_addr() else { return };
     let phase = Arc::new(Mutex::new(Phase::Idle(Instant::now())));
     let fragment = Arc::new(AtomicBool::new(false));
     let io =
         TokioIo::new(Watched { stream, phase: phase.clone(), in_line: false, fragment: fragment.clone() });
     let limits = server.config.limits;
-    let place = Arc::new(place);
+    let (place, ends) = (Arc::new(place), Arc::new(ends));
     let leave = place.leave.clone();
     let service = {
         let (phase, place) = (phase.clone(), place.clone());
@@ -163,10 +175,13 @@ pub(super) async fn serve(
             if fragment.swap(false, Ordering::Relaxed) {
                 request.extensions_mut().insert(Fragment);
             }
-            let (server, phase, place) = (server.clone(), phase.clone(), place.clone());
+            if let Some(shown) = &ends.shown {
+                request.extensions_mut().insert(shown.clone());
+            }
+            let (server, phase, place, ends) = (server.clone(), phase.clone(), place.clone(), ends.clone());
             // Boxed, so that the connection can be taken apart again.
             Box::pin(async move {
-                let reply = super::answer(server, peer, local, request, &place).await;
+                let reply = super::answer(server, &ends, request, &place).await;
                 *phase.lock() = Phase::Idle(Instant::now());
                 Ok::<_, std::convert::Infallible>(reply)
             })
@@ -218,7 +233,7 @@ pub(super) async fn serve(
 
 /// Closes without losing our last bytes: a socket closed with unread input resets the connection, and
 /// the reset may overtake the answer.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: impl Stream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
         stream.shutdown().await?;
         let (mut space, mut left) = ([0; 2048], 256 * 1024_usize);

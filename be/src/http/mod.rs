@@ -6,8 +6,8 @@ pub mod access_log;
 pub mod body;
 pub mod connection;
 mod places;
+pub mod tls;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,24 +19,40 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dav::{self, reply};
 use crate::server::Server;
-use places::{Owner, Place, Places};
+use connection::Ends;
+pub(crate) use places::Places;
+use places::{Owner, Place};
+use tls::{Shown, Tls};
 
 /// What a connection beyond the bound is told.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
+/// An address that takes connections.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    /// Speaks TLS first.
+    pub(crate) tls: Option<Arc<Tls>>,
+}
+
 /// Accepts until `stop`; connections are given the time to finish what they do by `tasks`' owner.
-pub async fn accept(server: Arc<Server>, listener: TcpListener, stop: CancellationToken, tasks: TaskTracker) {
-    let places = Places::new(server.config.limits);
+pub(crate) async fn accept(
+    server: Arc<Server>,
+    door: Door,
+    places: Arc<Places>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = door.listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -48,13 +64,36 @@ pub async fn accept(server: Arc<Server>, listener: TcpListener, stop: Cancellati
         };
         let Some(place) = places.enter(peer.ip(), Instant::now()) else {
             tracing::warn!(%peer, "too many connections");
-            tasks.spawn(turn_away(stream));
+            if door.tls.is_none() {
+                tasks.spawn(turn_away(stream));
+            }
             continue;
         };
         prepare(&stream);
+        let Ok(local) = stream.local_addr() else { continue };
         let (server, stop) = (server.clone(), stop.clone());
+        let tls = door.tls.as_ref().map(|tls| tls.current());
         tasks.spawn(async move {
-            connection::serve(server, stream, peer, place, stop).await;
+            let mut ends = Ends { peer, local, shown: None };
+            let Some(tls) = tls else {
+                connection::serve(server, stream, ends, place, stop).await;
+                return;
+            };
+            let patience = Duration::from_secs(server.config.limits.request_secs);
+            let greeted = tokio::select! {
+                () = stop.cancelled() => return,
+                () = place.leave.cancelled() => return,
+                greeted = tokio::time::timeout(patience, TlsAcceptor::from(tls).accept(stream)) => greeted,
+            };
+            match greeted {
+                Ok(Ok(stream)) => {
+                    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                    ends.shown = shown.map(|shown| Shown(Arc::new(shown.clone().into_owned())));
+                    connection::serve(server, stream, ends, place, stop).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                Err(_) => tracing::debug!(%peer, "no TLS in time"),
+            }
         });
     }
 }
@@ -78,12 +117,12 @@ fn prepare(stream: &TcpStream) {
 /// Answers one request and writes its line in the access log.
 async fn answer(
     server: Arc<Server>,
-    peer: SocketAddr,
-    local: SocketAddr,
+    ends: &Ends,
     request: Request<Incoming>,
     place: &Place,
 ) -> Response<Full<bytes::Bytes>> {
     let start = Instant::now();
+    let Ends { peer, local, .. } = *ends;
     let (parts, incoming) = request.into_parts();
     let mut who = dav::Who::default();
     let prove = |front_end| {

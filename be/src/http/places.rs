@@ -33,7 +33,7 @@ pub(super) enum Owner {
 }
 
 /// All places.
-pub(super) struct Places {
+pub(crate) struct Places {
     limits: Limits,
     taken: Mutex<Taken>,
 }
@@ -99,7 +99,7 @@ impl Taken {
 }
 
 impl Places {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, taken: Mutex::default() })
     }
 

@@ -9,6 +9,7 @@ use directpush_common::names::UserName;
 use super::Mailboxes;
 use super::users::Account;
 use crate::error::Error;
+use crate::placement::Elsewhere;
 
 /// How addresses are read.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct AddressRules {
     pub delimiter: Option<char>,
     /// Who gets mail for addresses that nobody has.
     pub catch_all: Option<UserName>,
+    /// Who is at another back end; none = nobody.
+    pub elsewhere: Option<Arc<Elsewhere>>,
 }
 
 /// Where mail for an address goes.
@@ -56,6 +59,15 @@ impl AddressRules {
         names.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
+    /// Whether an address, of this owner if it has one here, belongs to another back end.
+    fn is_elsewhere(&self, address: &str, owner: Option<&Account>) -> bool {
+        let Some(elsewhere) = &self.elsewhere else { return false };
+        match owner {
+            Some(owner) => elsewhere.of(&owner.name).is_some(),
+            None => elsewhere.of_any(&self.meant(address).concat()).is_some(),
+        }
+    }
+
     fn is_own(&self, domain: &str) -> bool {
         self.default_domain.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(domain))
     }
@@ -91,12 +103,19 @@ impl Mailboxes {
     }
 
     /// Who gets mail that the MTA brings for an address: its owner, or who gets the mail for nobody.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] for mail that belongs to another back end: the MTA's map is behind, and it tries again.
     pub async fn recipient(
         &self,
         rules: &AddressRules,
         address: &str,
     ) -> Result<Option<Arc<Account>>, Error> {
-        match (self.owner(rules, address).await?, &rules.catch_all) {
+        let owner = self.owner(rules, address).await?;
+        if rules.is_elsewhere(address, owner.as_deref()) {
+            return Err(Error::Busy("the mailbox is at another back end"));
+        }
+        match (owner, &rules.catch_all) {
             (None, Some(name)) => self.users.account(name).await,
             (owner, _) => Ok(owner),
         }
@@ -105,8 +124,11 @@ impl Mailboxes {
     /// Where mail that somebody here writes to an address goes.
     pub async fn place(&self, rules: &AddressRules, address: &str) -> Result<Place, Error> {
         let here = rules.is_here(address);
-        let account =
-            if here { self.recipient(rules, address).await? } else { self.owner(rules, address).await? };
+        let owner = self.owner(rules, address).await?;
+        if rules.is_elsewhere(address, owner.as_deref()) {
+            return Ok(Place::Elsewhere);
+        }
+        let account = if here { self.recipient(rules, address).await? } else { owner };
         Ok(match account {
             Some(account) => Place::Here(account),
             None if here => Place::Nobody,
@@ -135,7 +157,28 @@ mod tests {
 
     fn rules() -> AddressRules {
         let default_domain = Some("x.example".to_owned());
-        AddressRules { default_domain, delimiter: Some('+'), catch_all: None }
+        AddressRules { default_domain, delimiter: Some('+'), ..AddressRules::default() }
+    }
+
+    #[tokio::test]
+    async fn mail_for_another_back_end_is_not_taken() {
+        use crate::config::place::{BackEnd, PlacementSettings};
+        let dir = tempfile::tempdir().unwrap();
+        let map = dir.path().join("placement");
+        std::fs::write(&map, "* be-1\nbob be-2\ncarol@x.example be-2\n").unwrap();
+        let back_ends = vec![BackEnd { name: "be-2".into(), url: "http://b:1".into() }];
+        let settings = PlacementSettings { map, back_end: "be-1".into(), back_ends };
+        let elsewhere = Some(Arc::new(Elsewhere::open(settings).unwrap()));
+        let catch_all = Some(name("alice@x.example"));
+        let rules = AddressRules { catch_all, elsewhere, ..rules() };
+        let boxes = boxes().await;
+        for address in ["bob@x.example", "bob+tag@x.example", "carol@x.example"] {
+            assert!(matches!(boxes.recipient(&rules, address).await, Err(Error::Busy(_))), "{address}");
+            assert_eq!(boxes.place(&rules, address).await.unwrap(), Place::Elsewhere, "{address}");
+        }
+        for address in ["alice@x.example", "nobody@x.example"] {
+            assert!(boxes.recipient(&rules, address).await.unwrap().is_some(), "{address}");
+        }
     }
 
     #[tokio::test]

@@ -25,7 +25,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{FrontEnd, Limits};
+use crate::auth::front_ends::FrontEnd;
+use crate::config::Limits;
 use crate::error::Error;
 use crate::mailbox::{FolderChange, UserEvent, Watcher};
 

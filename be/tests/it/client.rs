@@ -72,6 +72,13 @@ impl Be {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut be = Self::start_unasked(change).await;
+        be.log_on().await;
+        be
+    }
+
+    /// Without the log-on.
+    pub(crate) async fn start_unasked(change: impl FnOnce(&mut Config)) -> Self {
         let dir = TempDir::new().unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -80,7 +87,7 @@ impl Be {
         let stop = CancellationToken::new();
         let running = directpush_be::run(config, stop.clone()).await.unwrap();
         running.add_user(ALICE, PASSWORD).await.unwrap();
-        let mut be = Self {
+        Self {
             http: running.http,
             lmtp: lmtp_address(&running),
             running: Some(running),
@@ -88,9 +95,7 @@ impl Be {
             dir,
             udp,
             token: String::new(),
-        };
-        be.log_on().await;
-        be
+        }
     }
 
     /// Stops and starts it again on the same store, with the same configuration.

@@ -14,6 +14,7 @@ mod find;
 mod folders;
 mod lmtp;
 mod marks;
+mod placement;
 mod push;
 mod refusals;
 mod submission;

@@ -8,6 +8,7 @@ mod backup;
 mod crash;
 mod dav;
 mod disk;
+mod elsewhere;
 mod flow;
 mod loss;
 mod model;
