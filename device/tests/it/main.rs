@@ -9,6 +9,8 @@ mod crash;
 mod dav;
 mod disk;
 mod elsewhere;
+mod first_day;
+mod first_day_handset;
 mod flow;
 mod loss;
 mod model;

@@ -129,7 +129,27 @@ impl Backend {
         cause: Cause,
     ) -> Result<Option<ItemId>> {
         let path = place.folder.item_url(&session.user, place.item);
-        let mut call = as_device("MOVE", &path, session, device, cause);
+        self.moved(session, to, as_device("MOVE", &path, session, device, cause)).await
+    }
+
+    /// Moves an item as MoveItems does: no device is named, so that the one that asked for it is told of it in its next Sync of
+    /// both folders, like every other.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub async fn item_move_told(
+        &self,
+        session: &Session,
+        place: Place,
+        to: FolderId,
+    ) -> Result<Option<ItemId>> {
+        let path = place.folder.item_url(&session.user, place.item);
+        let mut call = Call::new("MOVE", &path, Some(session));
+        call.headers.push((headers::CAUSE, Cause::Move.to_string()));
+        self.moved(session, to, call).await
+    }
+
+    async fn moved(&self, session: &Session, to: FolderId, mut call: Call<'_>) -> Result<Option<ItemId>> {
         call.headers.push((
             "Destination",
             format!("{}{}", self.url().as_str().trim_end_matches('/'), to.permanent_url(&session.user)),

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use directpush_common::change::Cause;
 use directpush_common::dav::hierarchy::{Folder, Hierarchy};
 use directpush_common::eas::move_items::{
     MOVES_MAX, Move, MoveItemsRequest, MoveItemsResponse, MoveItemsStatus, Moved,
@@ -109,9 +108,8 @@ async fn carry_out(
             outcomes.extend(under_way.join_next().await.and_then(std::result::Result::ok));
         }
         let (backend, session) = (Arc::clone(request.backend()), Arc::clone(&request.session));
-        let device = Arc::clone(&request.device);
         under_way.spawn(async move {
-            let moved = backend.item_move(&session, &device.key, place, to, Cause::Move).await;
+            let moved = backend.item_move_told(&session, place, to).await;
             (at, moved.map(|item| item.map(|item| (to, item))))
         });
     }
