@@ -10,7 +10,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use directpush_common::clock::Moment;
-use directpush_common::dav::hierarchy::Class;
 use directpush_common::names::{DeviceKey, FolderId, Guid, UserName};
 use directpush_common::numbers::Number;
 use directpush_common::sync::state::KeyState;
@@ -132,11 +131,22 @@ impl Known {
         *synced = Some(known);
     }
 
-    /// The class of a folder, if it is remembered as of this hierarchy number.
-    pub fn class_of(&self, folder: FolderId, hierarchy: Number) -> Option<Class> {
+    /// A folder, if it is remembered as of this hierarchy number.
+    pub fn watch_of(&self, folder: FolderId, hierarchy: Number) -> Option<Watch> {
         let synced = || self.rare.as_ref()?.synced.as_ref();
         let known = self.watches.as_deref().or_else(synced)?;
-        known.class_of(folder).filter(|_| known.hierarchy == hierarchy)
+        known.watch_of(folder).filter(|_| known.hierarchy == hierarchy)
+    }
+
+    /// The device waits by Sync for these folders. If it never pinged, what its Syncs left is in them.
+    pub fn waits_for(&mut self, watches: &Arc<Watches>) {
+        if self.autd.is_none() {
+            self.watches = Some(Arc::clone(watches));
+            if let Some(rare) = &mut self.rare {
+                rare.synced = None;
+            }
+        }
+        self.settle();
     }
 
     /// The rare things.
@@ -214,6 +224,7 @@ impl Devices {
 
 #[cfg(test)]
 mod tests {
+    use directpush_common::dav::hierarchy::Class;
     use directpush_common::dav::subscribe::Since;
     use directpush_common::numbers::CollectionToken;
 
@@ -258,8 +269,8 @@ mod tests {
             Number(3),
             Watch::new(2, Class::Email, Words::default().share("Inbox/")),
         );
-        assert_eq!(known.class_of(folder, Number(3)), Some(Class::Email));
-        assert_eq!(known.class_of(folder, Number(4)), None, "another hierarchy");
+        assert_eq!(known.watch_of(folder, Number(3)).map(|it| it.class()), Some(Class::Email));
+        assert_eq!(known.watch_of(folder, Number(4)), None, "another hierarchy");
         known.synced(folder, &KeyState { base: Some(token), ..KeyState::default() }, 1, 2);
         assert_eq!((known.state, known.seen), (2, Some(Number(3))));
         let synced = known.rare().synced.clone().unwrap();
@@ -267,7 +278,7 @@ mod tests {
         assert_eq!(selected.since(&selected.folders()[0]), Since::Token(token));
         assert!(synced.select([(FolderId { counter: 5, ..folder }, Class::Email)].into_iter()).is_none());
         let called = synced.select([(folder, Class::Notes)].into_iter()).unwrap();
-        assert_eq!((called.folders()[0].class(), called.class_of(folder)), (Class::Notes, None));
+        assert_eq!((called.folders()[0].class(), called.watch_of(folder)), (Class::Notes, None));
         known.synced(folder, &KeyState::default(), 3, 4);
         assert_eq!(known.state, 0, "somebody else wrote in between");
         known.folder_synced(Number(3), 5, 6);

@@ -107,6 +107,23 @@ pub enum RequestLineFault {
     DeviceType,
 }
 
+impl RequestLine {
+    /// The line of a request that is gone on with after its connection was parked. `None` only for a device whose name
+    /// no request could have brought.
+    pub fn resumed(command: Command, version: Version, device: &crate::names::DeviceKey) -> Option<Self> {
+        Some(Self {
+            command,
+            version,
+            user: None,
+            device_id: DeviceId::new(device.device_id()).ok()?,
+            device_type: DeviceType::new(device.device_type()).ok()?,
+            policy_key: None,
+            locale: None,
+            parameters: Parameters::default(),
+        })
+    }
+}
+
 impl RequestLineError {
     /// What the device is answered.
     pub fn answer(&self) -> Answer {

@@ -50,6 +50,8 @@ pub struct Opening {
     pub heartbeat_secs: u32,
     /// Folders to watch.
     pub folders: usize,
+    /// It is a Sync that waits, not a Ping: a newer Sync of the device ends it.
+    pub sync: bool,
 }
 
 /// What became of a datagram.
@@ -80,6 +82,7 @@ struct Entry {
     /// Where it stands in the heap of deadlines.
     place: u32,
     backend: u16,
+    sync: bool,
 }
 
 type Entries = Vec<Option<Box<Entry>>>;
@@ -136,6 +139,7 @@ impl Routing {
             older: NONE,
             place: NONE,
             backend: opening.backend,
+            sync: opening.sync,
         };
         let slot = self.insert(Box::new(entry));
         let entries = &self.entries;
@@ -154,15 +158,32 @@ impl Routing {
         if let Some(entry) = self.at_mut(slot) {
             entry.older = older;
         }
-        let surplus: SmallVec<[u32; 2]> = self.chain(slot).skip(PINGS_PER_DEVICE).collect();
-        for slot in surplus {
+        if opening.sync {
+            self.supersede(self.chain(older).filter(|&slot| self.is_sync(slot)).collect());
+        }
+        self.supersede(self.chain(slot).skip(PINGS_PER_DEVICE).collect());
+        self.reschedule(slot);
+        PingRef { slot, generation }
+    }
+
+    /// The device began a Sync: one that still waits is a connection that it has left, and knows older keys.
+    pub fn handle_sync(&mut self, device: u64) {
+        let same = |&slot: &u32| at(&self.entries, slot).is_some_and(|entry| entry.device == device);
+        let Some(&newest) = self.by_device.find(device, same) else { return };
+        self.supersede(self.chain(newest).filter(|&slot| self.is_sync(slot)).collect());
+    }
+
+    fn is_sync(&self, slot: u32) -> bool {
+        at(&self.entries, slot).is_some_and(|entry| entry.sync)
+    }
+
+    fn supersede(&mut self, slots: SmallVec<[u32; 2]>) {
+        for slot in slots {
             self.change(slot, |wait| {
                 wait.handle_superseded();
                 true
             });
         }
-        self.reschedule(slot);
-        PingRef { slot, generation }
     }
 
     /// What the Ping's shell is to do now; [`PingStep::Wait`] leaves `waker` here to be woken for more. `None`: no
@@ -373,8 +394,10 @@ impl Routing {
 
     /// This Ping and the older ones of its device, the newest first.
     fn chain(&self, slot: u32) -> impl Iterator<Item = u32> {
-        std::iter::successors(Some(slot), |&slot| at(&self.entries, slot).map(|entry| entry.older))
-            .take_while(|&slot| slot != NONE)
+        std::iter::successors(Some(slot).filter(|&slot| slot != NONE), |&slot| {
+            at(&self.entries, slot).map(|entry| entry.older)
+        })
+        .take_while(|&slot| slot != NONE)
     }
 
     /// Takes a Ping out of the chain of its device.

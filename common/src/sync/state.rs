@@ -83,6 +83,10 @@ pub struct CollectionState {
     /// The key before it, kept until the device proves by a Sync that it has the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<KeyState>,
+    /// The device's last request that may be repeated without a body had the current key. See
+    /// [`CollectionState::repeated_key`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub used: bool,
 }
 
 /// From where a Sync request goes on.
@@ -124,21 +128,27 @@ impl CollectionState {
             options,
             ..KeyState::default()
         };
-        Self { version: STATE_VERSION, current, previous: None }
+        Self { version: STATE_VERSION, current, previous: None, used: false }
+    }
+
+    /// The key of the device's last request, which a request that leaves it out repeats: the current one if that request was
+    /// answered with nothing, else the one before, because the answer may not have arrived. 0 = none.
+    pub fn repeated_key(&self) -> u32 {
+        if self.used { self.current.key } else { self.previous.as_ref().map_or(0, |previous| previous.key) }
     }
 
     /// The state after a response with a new key made from `from`.
     #[must_use]
     pub fn answered(from: KeyState, mut next: KeyState) -> Self {
         next.key = from.key.wrapping_add(1).max(1);
-        Self { version: STATE_VERSION, current: next, previous: Some(from) }
+        Self { version: STATE_VERSION, current: next, previous: Some(from), used: false }
     }
 
     /// The state after an empty response: the same key knows more. Only for [`Resume::Current`].
     #[must_use]
     pub fn advanced(&self, next: KeyState) -> Self {
         let current = KeyState { key: self.current.key, ..next };
-        Self { version: STATE_VERSION, current, previous: self.previous.clone() }
+        Self { version: STATE_VERSION, current, previous: self.previous.clone(), used: self.used }
     }
 }
 
@@ -234,6 +244,19 @@ mod tests {
         let two = CollectionState::answered(one.current, state(0));
         let over = two.started_over(3, Some(5), "x".into());
         assert_eq!((over.current.key, over.current.base, over.previous), (3, None, None));
+    }
+
+    #[test]
+    fn a_repeated_request_has_the_key_of_the_last_one() {
+        let one = CollectionState::default().started_over(0, None, String::new());
+        assert_eq!((CollectionState::default().repeated_key(), one.repeated_key()), (0, 0));
+        let quiet = CollectionState { used: true, ..one.advanced(state(0)) };
+        assert_eq!(quiet.repeated_key(), 1, "answered with nothing");
+        assert_eq!(quiet.advanced(state(0)).repeated_key(), 1);
+        let two = CollectionState::answered(quiet.current, state(0));
+        assert_eq!(two.repeated_key(), 1, "its answer may be lost");
+        let json = serde_json::to_string(&CollectionState { used: true, ..two }).unwrap();
+        assert_eq!(serde_json::from_str::<CollectionState>(&json).unwrap().repeated_key(), 2);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod estimate;
 pub mod folder_sync;
 pub mod folders;
 pub mod get_attachment;
+pub mod hanging;
 pub mod item;
 pub mod item_operations;
 pub mod move_items;

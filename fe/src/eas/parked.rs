@@ -28,12 +28,22 @@ pub struct Trace {
     received: u32,
     version: Version,
     command: Command,
-    logged: bool,
+    pub(super) logged: bool,
     /// The status of the answer's body.
     outcome: u8,
 }
 
 impl Trace {
+    /// The version that the device speaks.
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// A device's program, and when it asked.
+    pub(super) fn asked(&self) -> (Word, Moment) {
+        (self.agent.clone(), self.began)
+    }
+
     /// The trace of a request.
     pub fn of(request: &Request) -> Self {
         Self {
@@ -47,7 +57,7 @@ impl Trace {
         }
     }
 
-    fn write(&mut self, whose: &Whose<'_>, ends: Ends, status: u16, sent: usize, note: &str) {
+    pub(super) fn write(&mut self, whose: &Whose<'_>, ends: Ends, status: u16, sent: usize, note: &str) {
         let Whose { front, session, device } = whose;
         if std::mem::replace(&mut self.logged, true) || !front.access_log.is_on() {
             return;
@@ -74,15 +84,15 @@ impl Trace {
 }
 
 /// Whose request a trace is of.
-struct Whose<'a> {
-    front: &'a Front,
-    session: &'a Session,
-    device: &'a Device,
+pub(super) struct Whose<'a> {
+    pub(super) front: &'a Front,
+    pub(super) session: &'a Session,
+    pub(super) device: &'a Device,
 }
 
 /// The status that the log shows when the device hung up before its answer.
-const HUNG_UP: u16 = 499;
-const NOWHERE: Ends = Ends { peer: None, local: None };
+pub(super) const HUNG_UP: u16 = 499;
+pub(super) const NOWHERE: Ends = Ends { peer: None, local: None };
 
 /// A Ping that waits.
 pub struct ParkedPing {
@@ -192,7 +202,7 @@ impl Drop for Held {
     }
 }
 
-fn wbxml(body: Vec<u8>) -> Reply {
+pub(super) fn wbxml(body: Vec<u8>) -> Reply {
     let mut reply = Reply::empty(StatusCode::OK);
     if !body.is_empty() {
         reply.headers.push(("Content-Type", CONTENT_TYPE.to_owned()));

@@ -101,6 +101,7 @@ async fn establish(request: &Request, complete: Complete) -> Result<Reaction> {
         device: Arc::clone(&request.device),
         watches,
         heartbeat_secs,
+        sync: false,
     };
     let mut wait = match Wait::open(&request.front, question) {
         Ok(wait) => wait,

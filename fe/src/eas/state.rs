@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use directpush_common::names::{DeviceKey, FolderId};
+use directpush_common::sync::cache::SyncCache;
 use directpush_common::sync::state::{CollectionState, FolderSyncState, ProvisionState, UnknownVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +35,12 @@ impl StateObject for FolderSyncState {
     }
 }
 
+impl StateObject for SyncCache {
+    fn checked(self) -> std::result::Result<Self, UnknownVersion> {
+        self.checked()
+    }
+}
+
 impl StateObject for ProvisionState {
     /// Version 1 is all there is.
     fn checked(self) -> std::result::Result<Self, UnknownVersion> {
@@ -47,6 +54,9 @@ pub const FOLDER_SYNC: &str = "FolderSyncFile";
 pub const PROVISION: &str = "Provision";
 /// Name of the object that holds the parameters of Ping.
 pub const AUTD: &str = "AutdState.xml";
+
+/// Name of the object that holds what a Sync waits for.
+pub const SYNC_REQUEST: &str = "SyncRequest";
 
 /// Name of the object of a collection.
 pub fn collection(folder: FolderId) -> String {

@@ -1,29 +1,31 @@
 //! Sync ([MS-ASCMD] 2.2.1.21 Sync): the request as a whole; a collection is `sync_collection`.
 //!
 //! When there is nothing to report the answer is an empty body (12.1 and later): the device keeps
-//! its keys, and the tokens behind them have moved on all the same.
-//!
-//! Not here: waiting. A Sync that asks to be held is answered when something is there, else after
-//! a pause without watching; push by hanging Sync is to use the seam that Ping uses.
+//! its keys, and the tokens behind them have moved on all the same. A request that may wait goes to `hanging` then.
+//! What such a request asked for is kept in the mailbox, so that an empty or a partial one can mean it, at any
+//! front end.
 
 use directpush_common::eas::status::SyncStatus;
-use directpush_common::eas::sync::{CollectionResponse, SyncBody, SyncRequest, SyncResponse, Wait};
-use directpush_common::eas::{Command, CommonStatus, Malformed, Version, malformed_answer};
+use directpush_common::eas::sync::{
+    CollectionResponse, SyncBody, SyncCollection, SyncRequest, SyncResponse, Wait,
+};
+use directpush_common::eas::{Command, Malformed, Version, malformed_answer};
 use directpush_common::names::FolderId;
-use directpush_common::push::heartbeat::HEARTBEAT_SECS_CAP;
+use directpush_common::push::heartbeat::HeartbeatLimits;
+use directpush_common::sync::cache::SyncCache;
 use directpush_common::wbxml::Limits;
 
-use super::parked::Held;
-use super::sync_collection::{self, Synced};
-use super::{Reaction, Request};
+use super::state::{self, SYNC_REQUEST};
+use super::sync_collection::{self, Standing, Synced, Terms};
+use super::{Reaction, Request, hanging};
 use crate::backend::Result;
+use crate::backend::device::If;
+use crate::device::Device;
 
 /// Collections of one request.
 const COLLECTIONS_MAX: usize = 300;
 /// Changes of one response, all collections together.
 const WINDOW_MAX: usize = 512;
-/// A held Sync that nobody watches for is answered at least this often.
-const UNWATCHED_HOLD_SECS: u64 = 60;
 
 /// Carries out the command.
 ///
@@ -31,91 +33,160 @@ const UNWATCHED_HOLD_SECS: u64 = 60;
 /// [`crate::backend::Error`].
 pub async fn run(request: &Request) -> Result<Reaction> {
     let version = request.line.version;
-    let asked = match SyncBody::decode(&request.body, Limits::default()) {
-        Ok(SyncBody::Full(asked)) => asked,
-        // What the last request was is not kept: the device sends it again.
-        Ok(SyncBody::Empty) if version.has_hanging_sync() => {
-            return Ok(failed(version, SyncStatus::IncompleteRequest, None));
+    request.front.engine.handle_sync(request.device.hash);
+    let body = match SyncBody::decode(&request.body, Limits::default()) {
+        Ok(SyncBody::Empty) if !version.has_hanging_sync() => {
+            return Ok(malformed_answer(Command::Sync, version, Malformed::Content).into());
         }
-        Ok(SyncBody::Empty) => return Ok(malformed_answer(Command::Sync, version, Malformed::Content).into()),
+        Ok(body) => body,
         Err(error) => return Ok(error.answer(version).into()),
     };
-    if asked.partial {
-        return Ok(failed(version, SyncStatus::IncompleteRequest, None));
-    }
-    if asked.collections.len() > COLLECTIONS_MAX {
-        let limit = u32::try_from(COLLECTIONS_MAX).ok();
-        return Ok(failed(version, SyncStatus::TooManyCollections, limit));
-    }
-    let wait_secs = match wait_secs(&asked) {
+    let whole = matches!(&body, SyncBody::Full(asked) if !asked.partial);
+    let cached = match &body {
+        SyncBody::Full(asked) if asked.wait.is_none() && whole => None,
+        _ => state::load::<SyncCache>(request, SYNC_REQUEST).await?.value,
+    };
+    let asked = match (body, &cached) {
+        (SyncBody::Full(asked), _) if whole => asked,
+        (SyncBody::Empty, Some(cached)) => cached.request(),
+        (SyncBody::Full(partial), Some(cached)) => cached.completed(partial),
+        // What was asked the last time is not known: the device sends it all.
+        (_, None) => return Ok(failed(version, SyncStatus::IncompleteRequest, None)),
+    };
+    let wait_secs = match wait_secs(&asked, request.front.config.heartbeat) {
         Ok(secs) => secs,
         Err(limit) => return Ok(failed(version, SyncStatus::WaitOutOfRange, Some(limit))),
     };
-    let mut window = asked.window_size.map_or(WINDOW_MAX, |size| (size as usize).clamp(1, WINDOW_MAX));
-    let (mut responses, mut told) = (Vec::new(), Vec::new());
-    for collection in &asked.collections {
-        match sync_collection::run(request, collection, window).await? {
-            Synced::Nothing(response) if version.has_hanging_sync() => drop(response),
-            Synced::Nothing(response) => responses.push(response),
-            Synced::Something(response, folder) => {
-                window = window.saturating_sub(response.commands.len());
-                told.extend(folder);
-                responses.push(response);
-            }
-        }
+    let max_folders = request.front.config.max_folders;
+    let limit = if wait_secs > 0 { max_folders as usize } else { COLLECTIONS_MAX };
+    if asked.collections.len() > limit {
+        return Ok(failed(version, SyncStatus::TooManyCollections, u32::try_from(limit).ok()));
     }
-    warn_if_unsent(request, told);
-    let note = note(&responses);
-    if responses.is_empty() && wait_secs > 0 {
-        let until = request.now_plus_secs(wait_secs.min(UNWATCHED_HOLD_SECS));
-        return Ok(Reaction::Park(Box::new(Held::new(request, until, Vec::new(), note))));
+    if asked.collections.iter().any(has_options_twice) {
+        return Ok(failed(version, SyncStatus::ProtocolError, None));
     }
-    Ok(Reaction::Body(SyncResponse::Collections(responses).encode(version), note))
+    if wait_secs > 0 {
+        keep(request, &asked, cached.as_ref()).await?;
+    }
+    let turned = match turn(request, &asked, None).await? {
+        Ok(turned) => turned,
+        Err(status) => return Ok(failed(version, status, None)),
+    };
+    if turned.responses.is_empty() && wait_secs > 0 {
+        return hanging::park(request, turned.standing, wait_secs).await;
+    }
+    let device = std::sync::Arc::clone(&request.device);
+    if !turned.told.is_empty() {
+        request.seat.if_unsent(move || mark_unsent(&device, turned.told));
+    }
+    let note = note(&turned.responses);
+    Ok(Reaction::Body(SyncResponse::Collections(turned.responses).encode(version), note))
 }
 
-fn failed(version: Version, status: SyncStatus, limit: Option<u32>) -> Reaction {
-    let response = match status {
-        SyncStatus::TooManyCollections if version.has_common_statuses() && limit.is_none() => {
-            SyncResponse::Common(CommonStatus::TooManyFolders)
+/// [MS-ASCMD] Class (Sync): options of the same class twice are an error.
+fn has_options_twice(collection: &SyncCollection) -> bool {
+    let classes: Vec<_> = collection.options.iter().map(|options| options.class.as_deref()).collect();
+    (1..classes.len()).any(|at| classes[..at].contains(&classes[at]))
+}
+
+/// A request that waits may be repeated without a body: what it asked for is written down if it is not what is there.
+async fn keep(request: &Request, asked: &SyncRequest, cached: Option<&SyncCache>) -> Result<()> {
+    let cache = SyncCache::of(asked);
+    if cached == Some(&cache) {
+        return Ok(());
+    }
+    let content = serde_json::to_vec(&cache).unwrap_or_default();
+    let before = request.device.known.lock().state;
+    let (backend, device) = (request.backend(), &request.device.key);
+    let put = backend.device_put(&request.session, device, SYNC_REQUEST, If::Any, content).await?;
+    // Nothing of what is remembered is in this object.
+    let (_, fresh) = put;
+    let mut known = request.device.known.lock();
+    if known.state == before && before != 0 {
+        known.state = fresh.state;
+    }
+    Ok(())
+}
+
+/// What the collections of a request came to.
+pub struct Turned {
+    /// Of those to which something happened.
+    pub responses: Vec<CollectionResponse>,
+    /// The others, as far as the device wants to hear of them.
+    pub standing: Vec<Standing>,
+    /// The folders whose changes are in `responses`.
+    pub told: Vec<FolderId>,
+}
+
+/// Carries out the collections of a request; with `only`, those of these folders. `Err`: the whole is refused.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn turn(
+    request: &Request,
+    asked: &SyncRequest,
+    only: Option<&[FolderId]>,
+) -> Result<std::result::Result<Turned, SyncStatus>> {
+    let version = request.line.version;
+    let mut room = asked.window_size.map_or(WINDOW_MAX, |size| match size as usize {
+        0 => WINDOW_MAX,
+        size => size.min(WINDOW_MAX),
+    });
+    let mut turned = Turned { responses: Vec::new(), standing: Vec::new(), told: Vec::new() };
+    for collection in &asked.collections {
+        let named = |only: &[FolderId]| collection.collection_id.parse().is_ok_and(|id| only.contains(&id));
+        if !only.is_none_or(named) {
+            continue;
         }
-        status => SyncResponse::Failed { status, limit },
-    };
+        let terms = Terms { room, waits: asked.wait.is_some() };
+        match sync_collection::run(request, collection, terms).await? {
+            Synced::Nothing(_, standing) if version.has_hanging_sync() => turned.standing.extend(standing),
+            Synced::Nothing(response, _) => turned.responses.push(response),
+            Synced::Something(response, folder) => {
+                room = room.saturating_sub(response.commands.len());
+                turned.told.extend(folder);
+                turned.responses.push(response);
+            }
+            Synced::Refused(status) => return Ok(Err(status)),
+        }
+    }
+    Ok(Ok(turned))
+}
+
+/// The answer to a request that fails as a whole.
+pub fn failed(version: Version, status: SyncStatus, limit: Option<u32>) -> Reaction {
+    let response = SyncResponse::Failed { status, limit };
     Reaction::Body(response.encode(version), format!("St{status}"))
 }
 
-/// How long the device allows for an answer, in seconds; 0 = it does not ask to be held.
-fn wait_secs(asked: &SyncRequest) -> std::result::Result<u64, u32> {
-    let bounded = |asked: i64, min: u32, max: u32| match u32::try_from(asked) {
-        Ok(value) if value > max => Err(max),
-        Ok(value) if value >= min => Ok(u64::from(value)),
-        Err(_) if asked > 0 => Err(max),
-        _ => Err(min),
-    };
+/// How long the device allows for an answer, in seconds; 0 = it does not ask to be held. `Err`: the nearest that is
+/// granted, in the unit that the device asked in ([MS-ASCMD] Limit).
+fn wait_secs(asked: &SyncRequest, limits: HeartbeatLimits) -> std::result::Result<u32, u32> {
     match asked.wait {
         None => Ok(0),
+        Some(Wait::Seconds(secs)) => limits.grant(secs).map_err(|out| out.nearest),
         Some(Wait::Minutes(minutes)) => {
-            bounded(minutes, 1, HEARTBEAT_SECS_CAP / 60).map(|minutes| minutes * 60)
+            let granted = limits.grant(minutes.saturating_mul(60));
+            granted.map_err(|out| {
+                let whole =
+                    if out.nearest == limits.min() { out.nearest.div_ceil(60) } else { out.nearest / 60 };
+                whole.max(1)
+            })
         }
-        Some(Wait::Seconds(secs)) => bounded(secs, 60, HEARTBEAT_SECS_CAP),
     }
 }
 
-/// If this answer cannot be written to its end, the device's next Ping says 2 for its folders.
-fn warn_if_unsent(request: &Request, told: Vec<FolderId>) {
-    if told.is_empty() {
-        return;
-    }
-    let device = std::sync::Arc::clone(&request.device);
-    request.seat.if_unsent(move || {
-        let mut known = device.known.lock();
-        let unsent = &mut known.rare().unsent;
-        unsent.extend(told);
-        unsent.sort_unstable();
-        unsent.dedup();
-    });
+/// If an answer cannot be written to its end, the device's next Ping says 2 for its folders.
+pub fn mark_unsent(device: &Device, told: Vec<FolderId>) {
+    let mut known = device.known.lock();
+    let unsent = &mut known.rare().unsent;
+    unsent.extend(told);
+    unsent.sort_unstable();
+    unsent.dedup();
 }
 
-fn note(responses: &[CollectionResponse]) -> String {
+/// What the log says of an answer.
+pub fn note(responses: &[CollectionResponse]) -> String {
     use directpush_common::eas::sync::ServerCommand::{Add, Change, Delete, SoftDelete};
     let (mut added, mut changed, mut deleted) = (0, 0, 0);
     for command in responses.iter().flat_map(|response| &response.commands) {
@@ -127,4 +198,27 @@ fn note(responses: &[CollectionResponse]) -> String {
     }
     let worst = responses.iter().map(|response| response.status.code()).max().unwrap_or(1);
     format!("Fc{}_Svr:{added}A{changed}C{deleted}D_St{worst}", responses.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_have_the_bounds_of_heartbeats_in_either_unit() {
+        let secs =
+            |wait, limits| wait_secs(&SyncRequest { wait: Some(wait), ..SyncRequest::default() }, limits);
+        let exchange = HeartbeatLimits::new(60, 3540).unwrap();
+        assert_eq!(secs(Wait::Minutes(1), exchange), Ok(60));
+        assert_eq!(secs(Wait::Minutes(59), exchange), Ok(3540));
+        assert_eq!((secs(Wait::Minutes(0), exchange), secs(Wait::Minutes(60), exchange)), (Err(1), Err(59)));
+        assert_eq!(
+            (secs(Wait::Seconds(59), exchange), secs(Wait::Seconds(3541), exchange)),
+            (Err(60), Err(3540))
+        );
+        assert_eq!(secs(Wait::Minutes(i64::MAX), exchange), Err(59));
+        let odd = HeartbeatLimits::new(90, 150).unwrap();
+        assert_eq!((secs(Wait::Minutes(1), odd), secs(Wait::Minutes(3), odd)), (Err(2), Err(2)));
+        assert_eq!(secs(Wait::Minutes(2), odd), Ok(120));
+    }
 }

@@ -15,7 +15,7 @@ use directpush_common::eas::sync::{
     email_read,
 };
 use directpush_common::names::{FolderId, ItemId};
-use directpush_common::numbers::Number;
+use directpush_common::numbers::{CollectionToken, Number};
 use directpush_common::sync::plan::{PlanCommand, Planned, SyncPlan};
 use directpush_common::sync::state::{CollectionState, KeyState, Resume};
 use directpush_common::wbxml::Element;
@@ -25,7 +25,7 @@ use super::render::{self, Facts};
 use super::state::{self, Loaded};
 use super::{Request, folders};
 use crate::backend::Result;
-use crate::backend::device::Put;
+use crate::backend::device::{Fresh, Put};
 use crate::backend::items::Place;
 use crate::push::Watch;
 
@@ -44,25 +44,79 @@ const DEVICE_COMMANDS_MAX: usize = 200;
 
 /// What became of a collection.
 pub enum Synced {
-    /// Nothing happened: the key stays.
-    Nothing(CollectionResponse),
+    /// Nothing happened: the key stays; and what to watch, if the device wants to hear of changes.
+    Nothing(CollectionResponse, Option<Standing>),
     /// There is something to say; and to be said again if it does not arrive.
     Something(CollectionResponse, Option<FolderId>),
+    /// The request as a whole is refused.
+    Refused(SyncStatus),
 }
 
-/// Carries out one collection of a Sync.
+/// A collection in which nothing happened, and how far the device knows it.
+pub struct Standing {
+    /// The folder.
+    pub watch: Watch,
+    /// The token that the device holds.
+    pub base: Option<CollectionToken>,
+    /// Unix seconds: what was received before is not on the device.
+    pub floor: Option<i64>,
+    /// The folder.
+    pub id: FolderId,
+    /// What the back end said of the device last.
+    pub fresh: Fresh,
+}
+
+/// How a collection is carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Changes that the response still has room for.
+    pub room: usize,
+    /// The request may be repeated without its keys.
+    pub waits: bool,
+}
+
+/// Carries out one collection of a Sync. One without a key has the key of its last request.
 ///
 /// # Errors
 /// [`crate::backend::Error`].
-pub async fn run(request: &Request, collection: &SyncCollection, room: usize) -> Result<Synced> {
+pub async fn run(request: &Request, collection: &SyncCollection, terms: Terms) -> Result<Synced> {
+    // Two requests of a device at once: the one that came second looks again, unless it has changed something already.
+    for _ in 0..2 {
+        match once(request, collection, terms).await? {
+            Synced::Something(response, _) if is_conflict(&response) && collection.commands.is_empty() => {}
+            synced => return Ok(synced),
+        }
+    }
+    once(request, collection, terms).await
+}
+
+fn is_conflict(response: &CollectionResponse) -> bool {
+    matches!(response.status, SyncStatus::Retry | SyncStatus::ServerError)
+}
+
+async fn once(request: &Request, collection: &SyncCollection, terms: Terms) -> Result<Synced> {
     let Ok(id) = collection.collection_id.parse::<FolderId>() else {
         return Ok(refused(collection, &collection.sync_key, SyncStatus::FolderSyncRequired));
     };
     let loaded = state::load::<CollectionState>(request, &state::collection(id)).await?;
-    let Some(class) = class_of(request, id, loaded.fresh.hierarchy).await? else {
+    let Some(watch) = watch_of(request, id, loaded.fresh.hierarchy).await? else {
         return Ok(refused(collection, &collection.sync_key, SyncStatus::FolderSyncRequired));
     };
-    let turn = Turn { request, collection, hierarchy: loaded.fresh.hierarchy, folder: id, class };
+    let class = watch.class();
+    if collection.conversation_mode.is_some() && class != Class::Email {
+        // [MS-ASCMD] ConversationMode: an invalid element where there is no mail.
+        return Ok(Synced::Refused(SyncStatus::ProtocolError));
+    }
+    let repeated;
+    let collection = if collection.sync_key.is_empty() {
+        let sync_key = loaded.value.as_ref().map_or(0, CollectionState::repeated_key).to_string();
+        repeated = SyncCollection { sync_key, ..collection.clone() };
+        &repeated
+    } else {
+        collection
+    };
+    let turn =
+        Turn { request, collection, hierarchy: loaded.fresh.hierarchy, folder: id, class, watch, terms };
     if collection.sync_key == "0" {
         return turn.begin(&loaded).await;
     }
@@ -74,21 +128,21 @@ pub async fn run(request: &Request, collection: &SyncCollection, room: usize) ->
         Resume::Replay(from) => (from, true),
         Resume::Unknown => return Ok(refused(collection, "0", SyncStatus::InvalidSyncKey)),
     };
-    turn.go_on(&loaded, state, from, replayed, room).await
+    turn.go_on(&loaded, state, from, replayed).await
 }
 
-/// The class of a folder; `None` when there is no such folder.
-async fn class_of(request: &Request, id: FolderId, hierarchy: Number) -> Result<Option<Class>> {
-    if let Some(class) = request.device.known.lock().class_of(id, hierarchy) {
-        return Ok(Some(class));
+/// A folder; `None` when there is no such folder.
+async fn watch_of(request: &Request, id: FolderId, hierarchy: Number) -> Result<Option<Watch>> {
+    if let Some(watch) = request.device.known.lock().watch_of(id, hierarchy) {
+        return Ok(Some(watch));
     }
     let all = request.front.folders.get(request, hierarchy).await?;
     let Some(folder) = all.folders.iter().find(|folder| folder.id == id) else { return Ok(None) };
-    if let Some(path) = folders::path_below(&folder.url, &request.session.user.mailbox_url()) {
-        let watch = Watch::new(id.counter, folder.class, request.front.words.share(path));
-        request.device.known.lock().met(id.installation, hierarchy, watch);
-    }
-    Ok(Some(folder.class))
+    let below = request.session.user.mailbox_url();
+    let Some(path) = folders::path_below(&folder.url, &below) else { return Ok(None) };
+    let watch = Watch::new(id.counter, folder.class, request.front.words.share(path));
+    request.device.known.lock().met(id.installation, hierarchy, watch.clone());
+    Ok(Some(watch))
 }
 
 /// The answer to a collection that fails as a whole.
@@ -112,6 +166,8 @@ struct Turn<'a> {
     hierarchy: Number,
     folder: FolderId,
     class: Class,
+    watch: Watch,
+    terms: Terms,
 }
 
 impl Turn<'_> {
@@ -144,7 +200,6 @@ impl Turn<'_> {
         state: &CollectionState,
         from: KeyState,
         replayed: bool,
-        room: usize,
     ) -> Result<Synced> {
         let kept = Kept::from_text(&from.options).updated(&self.collection.options);
         if SyncPlan::must_start_over(&from, kept.filter) {
@@ -155,11 +210,22 @@ impl Turn<'_> {
         }
         let responses = self.apply_commands(&kept).await?;
         let wanted = self.collection.wants_changes(self.request.line.version);
-        let news = if wanted && room == 0 {
-            // The request's window is used up: the device asks again.
-            News { commands: Vec::new(), next: from.clone(), more: true }
+        let news = if wanted && self.terms.room == 0 {
+            // The request's window is used up: is there a reason to ask again?
+            match self.plan(from.clone(), 1, &kept).await? {
+                Some((planned, _)) if planned.commands.is_empty() && !planned.more => {
+                    News { commands: Vec::new(), next: planned.next, more: false }
+                }
+                Some(_) if self.collection.commands.is_empty() && !replayed => {
+                    let mut response = self.response(from.key, SyncStatus::Success);
+                    response.more_available = true;
+                    return Ok(Synced::Something(response, None));
+                }
+                Some(_) => News { commands: Vec::new(), next: from.clone(), more: true },
+                None => return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey)),
+            }
         } else if wanted {
-            match self.news(from.clone(), &kept, room).await? {
+            match self.news(from.clone(), &kept, self.terms.room).await? {
                 Some(news) => news,
                 None => return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey)),
             }
@@ -172,13 +238,21 @@ impl Turn<'_> {
         }
         let quiet =
             news.commands.is_empty() && !news.more && self.collection.commands.is_empty() && !replayed;
-        let after = if quiet { state.advanced(next) } else { CollectionState::answered(from, next) };
+        let mut after = if quiet { state.advanced(next) } else { CollectionState::answered(from, next) };
+        after.used |= quiet && self.terms.waits;
+        let mut fresh = loaded.fresh;
         if after != *state && !self.save(loaded, &after).await? {
             return Ok(self.retry());
         }
+        if after != *state {
+            fresh.state = self.request.device.known.lock().state;
+        }
         let mut response = self.response(after.current.key, SyncStatus::Success);
         if quiet {
-            return Ok(Synced::Nothing(response));
+            let KeyState { base, floor, .. } = after.current;
+            let watch = self.watch.clone();
+            let standing = wanted.then_some(Standing { watch, base, floor, id: self.folder, fresh });
+            return Ok(Synced::Nothing(response, standing));
         }
         (response.commands, response.responses) = (news.commands, responses);
         response.more_available = news.more;

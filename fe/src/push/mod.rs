@@ -119,6 +119,11 @@ impl Engine {
         &self.call_back
     }
 
+    /// A device, by its keyed hash, began a Sync: one that still waits for it ends.
+    pub fn handle_sync(&self, device: u64) {
+        self.routing().handle_sync(device);
+    }
+
     /// Pings waiting.
     pub fn waiting(&self) -> usize {
         self.routing.lock().len()

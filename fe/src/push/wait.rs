@@ -1,4 +1,4 @@
-//! One waiting Ping: does what the table says next, until the table says what to answer.
+//! One waiting Ping, or Sync: does what the table says next, until the table says what to answer.
 //!
 //! Cancel-safe: dropping a [`Wait`] takes the Ping out of the table and ends its subscriptions
 //! behind. Requests under way live in one box that exists only while they run.
@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use directpush_common::clock::Moment;
 use directpush_common::dav::subscribe::{DeviceEvent, LIFETIME_SECS_MAX, Subscribe};
 use directpush_common::names::Guid;
 use directpush_common::push::ping::{PingOutcome, PingStep, SubscribeFailure, UnsubscribeAnswer};
@@ -38,6 +39,8 @@ pub struct Question {
     pub watches: Arc<Watches>,
     /// Granted, in seconds.
     pub heartbeat_secs: u32,
+    /// A Sync asks it.
+    pub sync: bool,
 }
 
 /// Why a Ping has no place.
@@ -71,7 +74,7 @@ impl Wait {
     pub fn open(front: &Arc<Front>, question: Question) -> Result<Self, NotOpened> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(NotOpened::NoRandomness)?;
-        let Question { session, device, watches, heartbeat_secs } = question;
+        let Question { session, device, watches, heartbeat_secs, sync } = question;
         let user = front.devices.user_hash(&session.user);
         if !front.admit(user) {
             return Err(NotOpened::TooMany);
@@ -82,6 +85,7 @@ impl Wait {
             group: Guid::from_random(random),
             heartbeat_secs,
             folders: watches.folders().len(),
+            sync,
         };
         let ping = front.engine.routing().open(front.now(), opening);
         let heartbeat_secs = u16::try_from(heartbeat_secs).unwrap_or(u16::MAX);
@@ -102,6 +106,16 @@ impl Wait {
     /// The device that waits.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Front end, log-on and device, for what goes on when it has ended.
+    pub fn parts(&self) -> (Arc<Front>, Arc<Session>, Arc<Device>) {
+        (Arc::clone(&self.front), Arc::clone(&self.session), Arc::clone(&self.device))
+    }
+
+    /// When its heartbeat has passed.
+    pub fn expires(&self) -> Moment {
+        self.front.engine.routing().expires(self.ping).unwrap_or_default()
     }
 
     /// Granted, in seconds.

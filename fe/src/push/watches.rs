@@ -107,10 +107,10 @@ impl Watches {
         self.folders.iter().position(|watch| here && watch.counter == folder.counter)
     }
 
-    /// The class of a folder, if it is certain.
-    pub fn class_of(&self, folder: FolderId) -> Option<Class> {
+    /// A folder, if its class is certain.
+    pub fn watch_of(&self, folder: FolderId) -> Option<Watch> {
         let watch = &self.folders[self.position(folder)?];
-        watch.certain.then_some(watch.class)
+        watch.certain.then(|| watch.clone())
     }
 
     /// The list of these folders, if all of them are in this one.

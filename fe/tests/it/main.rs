@@ -7,6 +7,7 @@ mod access_log;
 mod bad_input;
 mod commands;
 mod fake;
+mod hanging;
 mod item_operations;
 mod ping;
 mod placement;

@@ -6,12 +6,12 @@ use directpush_common::eas::ping::PingResponse;
 use directpush_common::eas::status::SyncStatus;
 use directpush_common::eas::sync::{
     BodyPreference, BodyType, CollectionResponse, FilterType, ServerCommand, SyncCollection, SyncCommand,
-    SyncOptions, SyncRequest, SyncResponse, Wait,
+    SyncOptions, SyncRequest, SyncResponse,
 };
 use directpush_common::names::ItemId;
 use directpush_common::numbers::Number;
+use directpush_common::wbxml::Element;
 use directpush_common::wbxml::tags::{air_sync_base, email};
-use directpush_common::wbxml::{Element, Limits};
 
 use crate::world::{MAIL, PHONE, Phone, World, changed, collection};
 
@@ -166,26 +166,6 @@ async fn a_token_that_is_gone_starts_the_collection_over() {
     world.fake.mailbox.lock().manners.token_good = false;
     let refused = one(&world, PHONE, collection(PHONE, 1, &key)).await;
     assert_eq!((refused.status, refused.sync_key.as_str()), (SyncStatus::InvalidSyncKey, "0"));
-}
-
-#[tokio::test]
-async fn waits_out_of_range_and_requests_not_kept_have_their_statuses() {
-    let world = World::start().await;
-    let send = async |request: SyncRequest| {
-        let body = world.body(PHONE, "Sync", request.encode(PHONE.version)).await;
-        SyncResponse::decode(&body, Limits::default()).unwrap()
-    };
-    let failed = |status, limit| SyncResponse::Failed { status, limit };
-    for (wait, limit) in
-        [(Wait::Minutes(0), 1), (Wait::Minutes(60), 59), (Wait::Seconds(59), 60), (Wait::Seconds(3541), 3540)]
-    {
-        let collections = vec![collection(PHONE, 1, "1")];
-        let request = SyncRequest { collections, wait: Some(wait), ..SyncRequest::default() };
-        assert_eq!(send(request).await, failed(SyncStatus::WaitOutOfRange, Some(limit)));
-    }
-    let empty = world.body(PHONE, "Sync", Vec::new()).await;
-    let empty = SyncResponse::decode(&empty, Limits::default()).unwrap();
-    assert_eq!(empty, failed(SyncStatus::IncompleteRequest, None));
 }
 
 #[tokio::test]

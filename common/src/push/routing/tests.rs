@@ -37,7 +37,7 @@ fn group(n: u8) -> Guid {
 }
 
 fn opening(n: u8, device: u64) -> Opening {
-    Opening { backend: 0, device, group: group(n), heartbeat_secs: 480, folders: 1 }
+    Opening { backend: 0, device, group: group(n), heartbeat_secs: 480, folders: 1, sync: false }
 }
 
 /// A Ping in the table with subscription `id`, waiting.
@@ -100,6 +100,25 @@ fn a_poll_finding_counts_only_if_no_datagram_came() {
     assert_eq!(table.handle_polled(&[found(1, 27), found(2, 28), found(3, 29)]), 1);
     assert_eq!(table.handle_polled(&[found(2, 28)]), 0, "known by now");
     assert_eq!(table.step(T, a, &waker), Some(PingStep::Ask));
+}
+
+#[test]
+fn a_newer_sync_of_a_device_ends_the_one_that_waits_and_no_ping() {
+    let mut table = Routing::new(call_back(1));
+    let (_, waker) = waker();
+    let ping = waiting(&mut table, 1, 10, 1, &waker);
+    let sync = |table: &mut Routing, n| table.open(T, Opening { sync: true, ..opening(n, 10) });
+    let first = sync(&mut table, 2);
+    let other = table.open(T, Opening { sync: true, ..opening(4, 20) });
+    table.handle_sync(10);
+    assert_eq!(table.step(T, first, &waker), Some(PingStep::Answer(PingOutcome::Superseded)));
+    table.close(first);
+    let second = sync(&mut table, 3);
+    table.close(ping);
+    sync(&mut table, 5);
+    assert_eq!(table.step(T, second, &waker), Some(PingStep::Answer(PingOutcome::Superseded)));
+    assert!(matches!(table.step(T, other, &waker), Some(PingStep::Subscribe(_))), "another device's");
+    table.handle_sync(99);
 }
 
 #[test]
@@ -203,8 +222,14 @@ fn deadlines_come_in_order_whoever_leaves_and_moves() {
         let random = rng.u128(..).to_le_bytes();
         // No two are due at the same moment.
         let heartbeat_secs = 60 + n * 1231 % 3480;
-        let opening =
-            Opening { backend: 0, device: u64::from(n / 2), group: Guid(random), heartbeat_secs, folders: 1 };
+        let opening = Opening {
+            backend: 0,
+            device: u64::from(n / 2),
+            group: Guid(random),
+            heartbeat_secs,
+            folders: 1,
+            sync: false,
+        };
         let ping = table.open(T, opening);
         table.step(T, ping, &waker);
         table.handle_subscribed(ping, 0, SubscriptionId(u64::from(n) + 1), Already::Nothing, None);
