@@ -8,7 +8,7 @@ mod notify;
 mod system;
 mod wbxml;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 pub(crate) use notify::bytes_of_hex;
@@ -31,6 +31,8 @@ const PACKAGES: &[&str] = &[
     // Of Exim, which is unpacked beside Postfix.
     "libidn12",
     "libgnutls-dane0",
+    // Messages of CPython's tests.
+    "libpython3.11-testsuite",
 ];
 
 const CAPTURE: &str = "capture packets";
@@ -72,6 +74,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     steps.run("cadaver", || with(&["cadaver"], || dav::cadaver(&programs()?)));
     steps.run("rclone", || with(&["rclone"], || dav::rclone(&programs()?)));
     steps.run("curl as a WebDAV client", || with(&["curl"], || dav::curl(&programs()?)));
+    steps.run("the mail corpus, read by libwbxml", || {
+        with(&["wbxml2xml"], || system::corpus(Path::new("/usr/lib/python3.11/test/test_email/data")))
+    });
     steps.run("Postfix before and behind", || {
         with_root("start Postfix", &["postfix", "smtp-source", "swaks"], || system::tests("mta::postfix", 1))
     });

@@ -5,6 +5,7 @@
 //! What these tests show is that nothing is lost, whatever becomes of datagrams, servers and networks.
 
 mod backup;
+mod corpus;
 mod crash;
 mod dav;
 mod disk;

@@ -1,6 +1,6 @@
 //! The tests of `device/tests/it` that need other software or root: they are ignored in `cargo test` and run from here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
@@ -28,6 +28,17 @@ pub(super) fn unpack_exim() -> Result<()> {
     let Some(package) = package else { bail!("apt-get downloaded no package of Exim") };
     output(Command::new("dpkg").arg("-x").arg(&package).arg(&folder))?;
     Ok(())
+}
+
+/// Every message of the corpus and of CPython's tests in every form that a device asks for.
+pub(super) fn corpus(of_cpython: &Path) -> Result<Outcome> {
+    if !of_cpython.is_dir() {
+        return Ok(Outcome::Skipped(format!(
+            "there is no {} (install libpython3.11-testsuite)",
+            of_cpython.display()
+        )));
+    }
+    tests("corpus", 1)
 }
 
 /// Runs the ignored tests whose names begin so; there must be as many as `count`.

@@ -10,6 +10,8 @@
 mod attachments;
 mod body;
 mod conversation;
+#[cfg(test)]
+mod corpus_tests;
 mod html;
 mod layout;
 mod mime;
