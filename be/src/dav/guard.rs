@@ -35,6 +35,15 @@ use crate::mailbox::items::{ItemName, etag, implied_name};
 const WRITES_MAX: usize = 64;
 /// How long one of them waits for its turn: far less than a stored body may lie without a use.
 const GATE_WAIT: Duration = Duration::from_mins(1);
+/// How long a SEARCH waits for the one before it.
+const SEARCH_WAIT: Duration = Duration::from_secs(10);
+
+/// A SEARCH that goes on.
+pub(super) struct Searching {
+    _place: OwnedSemaphorePermit,
+    /// While somebody holds them they are these.
+    _locks: Arc<MailboxLocks>,
+}
 
 /// The locks of all mailboxes.
 pub struct Locks {
@@ -46,12 +55,19 @@ pub struct Locks {
 pub struct MailboxLocks {
     gate: Arc<tokio::sync::Mutex<()>>,
     places: Arc<Semaphore>,
+    /// One SEARCH at a time.
+    search: Arc<Semaphore>,
     table: Mutex<LockTable>,
 }
 
 impl Default for MailboxLocks {
     fn default() -> Self {
-        Self { gate: Arc::default(), places: Arc::new(Semaphore::new(WRITES_MAX)), table: Mutex::default() }
+        Self {
+            gate: Arc::default(),
+            places: Arc::new(Semaphore::new(WRITES_MAX)),
+            search: Arc::new(Semaphore::new(1)),
+            table: Mutex::default(),
+        }
     }
 }
 
@@ -72,6 +88,24 @@ impl Locks {
 
     fn if_any(&self, mailbox: u64) -> Option<Arc<MailboxLocks>> {
         self.mailboxes.lock().get(&mailbox).cloned()
+    }
+
+    /// Holds back the writes of a mailbox's DAV clients until it is dropped: for tests, and for who must see a
+    /// mailbox stand still.
+    pub async fn hold(&self, mailbox: u64) -> OwnedMutexGuard<()> {
+        self.of(mailbox).gate.clone().lock_owned().await
+    }
+
+    /// Writes of a mailbox's DAV clients that go on or wait.
+    pub fn writes(&self, mailbox: u64) -> usize {
+        self.if_any(mailbox).map_or(0, |locks| WRITES_MAX - locks.places.available_permits())
+    }
+
+    /// Waits until no other SEARCH of this mailbox goes on; none if that lasts.
+    pub(super) async fn searching(&self, mailbox: u64) -> Option<Searching> {
+        let locks = self.of(mailbox);
+        let place = timeout(SEARCH_WAIT, locks.search.clone().acquire_owned()).await.ok()?.ok()?;
+        Some(Searching { _place: place, _locks: locks })
     }
 
     /// The value of `DAV:lockdiscovery` for a path.
@@ -114,6 +148,13 @@ impl Guard {
     pub(super) fn forget(&self, path: &LockPath) {
         if let Some(locks) = &self.locks {
             locks.table.lock().forget(path);
+        }
+    }
+
+    /// What was below is gone, and its locks with it; those on it stay.
+    pub(super) fn forget_below(&self, path: &LockPath) {
+        if let Some(locks) = &self.locks {
+            locks.table.lock().forget_below(path);
         }
     }
 

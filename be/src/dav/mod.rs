@@ -13,6 +13,7 @@ mod get;
 pub mod guard;
 mod lock;
 mod logon;
+mod mail;
 mod mkcol;
 mod options;
 pub mod path;
@@ -30,6 +31,7 @@ mod subscribe;
 mod transfer;
 mod unsubscribe;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -39,7 +41,7 @@ use directpush_common::dav::headers;
 use directpush_common::names::DeviceKey;
 use directpush_common::push::ledger::FrontEndNumber;
 use http::request::Parts;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::auth::front_ends::FrontEnd;
@@ -164,6 +166,33 @@ impl Call<'_> {
     }
 }
 
+/// Headers on which it depends what a request does: lists, and those of which there is one.
+const LISTS: [&str; 3] = ["if", "if-match", "if-none-match"];
+const SINGLES: [&str; 6] =
+    ["destination", "depth", "overwrite", "lock-token", "if-modified-since", "if-unmodified-since"];
+
+/// The same request with each list on one line. One that says twice what it can say once, or says it in what is no
+/// text, is refused: what is not understood must not be taken as not said.
+fn settle(parts: &Parts) -> Result<Cow<'_, Parts>, Reply> {
+    let mut settled = Cow::Borrowed(parts);
+    let unclear = |name: &str| reply::text(StatusCode::BAD_REQUEST, format_args!("{name} cannot be read"));
+    for name in LISTS.into_iter().chain(SINGLES) {
+        let lines: Vec<_> = parts.headers.get_all(name).iter().collect();
+        let texts: Option<Vec<&str>> = lines.iter().map(|line| line.to_str().ok()).collect();
+        let texts = texts.ok_or_else(|| unclear(name))?;
+        if texts.len() > 1 {
+            let joined = texts.join(if name == "if" { " " } else { ", " });
+            match HeaderValue::from_str(&joined) {
+                Ok(value) if LISTS.contains(&name) => {
+                    settled.to_mut().headers.insert(name, value);
+                }
+                _ => return Err(unclear(name)),
+            }
+        }
+    }
+    Ok(settled)
+}
+
 /// Answers a request. `prove` is told once the asker has proved who they are: whether it is a front end.
 pub async fn answer(
     server: &Arc<Server>,
@@ -173,6 +202,11 @@ pub async fn answer(
     who: &mut Who,
     prove: &(dyn Fn(bool) + Sync),
 ) -> Reply {
+    let settled = match settle(parts) {
+        Ok(settled) => settled,
+        Err(reply) => return reply,
+    };
+    let parts = &*settled;
     let method = parts.method.as_str();
     if method == "OPTIONS" {
         return options::answer();

@@ -10,6 +10,7 @@ use directpush_common::dav::xml::escape;
 use directpush_common::dav::{DAV, HTTPMAIL, OURS};
 use directpush_common::names::{FolderId, UserName};
 
+use super::mail;
 use super::reply::{http_date, iso_date};
 use crate::mailbox::State;
 use crate::mailbox::items::{Member, etag, implied_name};
@@ -19,6 +20,8 @@ use crate::mailbox::quota::Quota;
 use crate::mailbox::record::{Folder, StateObject};
 
 const EXCHANGE: &str = "http://schemas.microsoft.com/exchange/";
+/// The namespace of DAV replication.
+const REPL: &str = "http://schemas.microsoft.com/repl/";
 
 /// One property: namespace, local name, value as XML.
 pub(super) type Property = (&'static str, &'static str, String);
@@ -87,6 +90,7 @@ pub(super) fn mailbox(user: &UserName, state: &State, limits: &Quota, discovery:
         }
     }
     found.push((HTTPMAIL, "msgfolderroot", escape(&url)));
+    found.push((HTTPMAIL, "sendmsg", escape(&(url + "%23%23DavMailSubmissionURI%23%23/"))));
     found
 }
 
@@ -104,13 +108,22 @@ pub(super) fn folder(
     found.extend(quota(state, limits));
     let id = FolderId { installation: state.head.installation, counter };
     let token = state.token(counter).map(|token| token.to_string()).unwrap_or_default();
-    let subfolders = state.tree.children(counter).next().is_some();
+    let subfolders = state.tree.children(counter).count() as u64;
+    let members = folder.count + folder.held.files;
     let reports = report("D:sync-collection") + &report("dp:walk");
     found.extend([
         (DAV, "sync-token", token),
         (DAV, "supported-report-set", reports),
-        (DAV, "hassubs", u8::from(subfolders).to_string()),
-        (DAV, "visiblecount", (folder.count + folder.held.files).to_string()),
+        (DAV, "hassubs", u8::from(subfolders > 0).to_string()),
+        (DAV, "nosubs", "0".into()),
+        (DAV, "isreadonly", "0".into()),
+        (DAV, "isstructureddocument", "0".into()),
+        (DAV, "childcount", (members + subfolders).to_string()),
+        (DAV, "objectcount", members.to_string()),
+        (DAV, "visiblecount", members.to_string()),
+        (DAV, "id", id.to_string()),
+        (DAV, "uid", id.to_string()),
+        (REPL, "repl-uid", repl_uid(id)),
         (DAV, "contentclass", content_class(folder.class).into()),
         (
             DAV,
@@ -128,6 +141,13 @@ pub(super) fn folder(
 
 fn report(name: &str) -> String {
     format!("<D:supported-report><D:report><{name}/></D:report></D:supported-report>")
+}
+
+/// The permanent id as DAV replication writes it: the GUID, and the counter as six bytes.
+fn repl_uid(id: FolderId) -> String {
+    let section = id.to_string();
+    let guid = section.split('-').next().unwrap_or_default();
+    format!("rid:{guid}{:012x}", id.counter)
 }
 
 /// The content class of a folder, as Exchange's clients know it.
@@ -180,6 +200,7 @@ pub(super) fn item(
         (DAV, "getcontenttype", escape(&item.content_type)),
         (DAV, "getetag", escape(&etag(state.head.epoch, item.changed))),
         (EXCHANGE, "permanenturl", escape(&url)),
+        (REPL, "repl-uid", repl_uid(FolderId { installation, counter: id })),
     ];
     found.extend(lockable(discovery));
     if !member.file {
@@ -227,7 +248,7 @@ pub(super) fn open(out: &mut String) {
     let _ = write!(
         out,
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"{DAV}\" xmlns:m=\"{HTTPMAIL}\" \
-         xmlns:e=\"{EXCHANGE}\" xmlns:dp=\"{OURS}\">"
+         xmlns:e=\"{EXCHANGE}\" xmlns:r=\"{REPL}\" xmlns:dp=\"{OURS}\">"
     );
 }
 
@@ -237,6 +258,7 @@ fn prefix(ns: &str) -> &'static str {
     match ns {
         HTTPMAIL => "m",
         EXCHANGE => "e",
+        REPL => "r",
         OURS => "dp",
         _ => "D",
     }
@@ -255,7 +277,12 @@ fn only_when_asked(name: &str) -> bool {
 pub(super) fn is_computed(name: &PropertyName) -> bool {
     match name.ns.as_str() {
         OURS => true,
-        EXCHANGE => matches!(name.name.as_str(), "permanenturl" | "outlookfolderclass" | "foldersize"),
+        _ if mail::is_of_message(name) => true,
+        REPL => true,
+        EXCHANGE => matches!(
+            name.name.as_str(),
+            "permanenturl" | "outlookfolderclass" | "outlookmessageclass" | "foldersize"
+        ),
         HTTPMAIL => matches!(
             name.name.as_str(),
             "unreadcount"
@@ -270,8 +297,18 @@ pub(super) fn is_computed(name: &PropertyName) -> bool {
                 | "contacts"
                 | "notes"
                 | "msgfolderroot"
+                | "sendmsg"
         ),
-        DAV => matches!(name.name.as_str(), "displayname" | "getcontenttype"),
+        DAV => matches!(
+            name.name.as_str(),
+            "displayname"
+                | "getcontenttype"
+                | "contentclass"
+                | "uid"
+                | "nosubs"
+                | "childcount"
+                | "objectcount"
+        ),
         _ => false,
     }
 }
@@ -280,8 +317,13 @@ pub(super) fn is_computed(name: &PropertyName) -> bool {
 pub(super) fn wants_dead(asked: &Propfind) -> bool {
     match asked {
         Propfind::All { .. } | Propfind::Names => true,
-        Propfind::These(names) => names.iter().any(|name| !is_protected(name) && !is_computed(name)),
+        Propfind::These(names) => names_dead(names),
     }
+}
+
+/// Whether one of these may be a dead property.
+pub(super) fn names_dead(names: &[PropertyName]) -> bool {
+    names.iter().any(|name| !is_protected(name) && !is_computed(name))
 }
 
 /// Whether it asks for the locks.

@@ -1,5 +1,8 @@
 //! PROPFIND (RFC 4918 9.1), Depth 0 and 1. Infinity is refused: one request would walk the mailbox.
 
+use std::time::Duration;
+
+use directpush_common::dav::fragment::PropertyName;
 use directpush_common::dav::locks::LockPath;
 use directpush_common::dav::multistatus::Condition;
 use directpush_common::dav::properties::Propfind;
@@ -8,12 +11,13 @@ use directpush_common::dav::xml::escape;
 use directpush_common::names::{decode_segment, encode_segment};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::get::numbered;
 use super::path::{DevicePlace, Place, Target, folder_url};
-use super::properties;
 use super::reply::{self, Reply};
 use super::{Call, InMailbox, body_bytes, not_found};
+use super::{mail, properties};
 use crate::http::body;
 use crate::mailbox::folders::ROOT;
 use crate::mailbox::items::{Member, implied_name};
@@ -29,6 +33,8 @@ const LISTED_MAX: usize = 20_000;
 pub(super) const LISTED_BYTES_MAX: usize = 16 << 20;
 /// Bytes of an answer that needs no place in memory.
 const UNPLACED_BYTES_MAX: usize = 64 << 10;
+/// How long one request looks at resources.
+const TIME_MAX: Duration = Duration::from_secs(20);
 
 fn depth(call: &Call<'_>) -> Result<Depth, Reply> {
     // None means infinity (RFC 4918 9.1).
@@ -74,6 +80,9 @@ pub(super) struct Listing<'a> {
     brief: bool,
     /// Dead properties may matter.
     dead: bool,
+    /// What is to be read out of messages.
+    mail: mail::Asked,
+    due: Instant,
     /// Locks are told.
     locks: bool,
     place: Option<OwnedSemaphorePermit>,
@@ -96,8 +105,7 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
     if let Target::Device(place) = &at.target {
         return device(at, place, depth, &asked, brief).await;
     }
-    let dead = properties::wants_dead(&asked);
-    let mut listing = Listing::new(at, asked, brief, dead);
+    let mut listing = Listing::new(at, asked, brief, &[]);
     match &at.target {
         Target::Mailbox => {
             if depth.root() {
@@ -133,12 +141,26 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
 }
 
 impl<'a> Listing<'a> {
-    pub(super) fn new(at: &'a InMailbox<'a>, asked: Propfind, brief: bool, dead: bool) -> Self {
+    /// `looked_at`: properties that matter though they are not told.
+    pub(super) fn new(
+        at: &'a InMailbox<'a>,
+        asked: Propfind,
+        brief: bool,
+        looked_at: &[PropertyName],
+    ) -> Self {
+        let named = match &asked {
+            Propfind::All { include } => include.as_slice(),
+            Propfind::Names => &[],
+            Propfind::These(names) => names,
+        };
+        let mail = mail::Asked::of(named.iter().chain(looked_at));
+        let dead = properties::wants_dead(&asked) || properties::names_dead(looked_at);
+        let due = Instant::now() + TIME_MAX;
         let quota = at.state.quota(&at.call.server.boxes);
         let mut out = String::new();
         properties::open(&mut out);
         let locks = properties::wants_locks(&asked);
-        Self { at, asked, brief, dead, locks, place: None, quota, out }
+        Self { at, asked, brief, dead, mail, due, locks, place: None, quota, out }
     }
 
     /// Tells of a resource; says whether no more is to be told.
@@ -149,7 +171,12 @@ impl<'a> Listing<'a> {
         if bytes > UNPLACED_BYTES_MAX && !budget.grow(&mut self.place, bytes as u64).await {
             return Err(reply::busy());
         }
-        Ok(bytes >= LISTED_BYTES_MAX)
+        Ok(bytes >= LISTED_BYTES_MAX || self.is_late())
+    }
+
+    /// It has taken as long as it may.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() >= self.due
     }
 
     /// There is more in this folder than is told.
@@ -172,7 +199,7 @@ impl<'a> Listing<'a> {
 
     /// Members read at a time.
     pub(super) fn page_len(&self) -> usize {
-        if self.dead { PAGE_DEAD } else { PAGE }
+        if self.dead || !self.mail.is_empty() { PAGE_DEAD } else { PAGE }
     }
 
     fn tell(&mut self, href: &str, found: &[properties::Property], dead: &Properties) {
@@ -268,14 +295,23 @@ impl<'a> Listing<'a> {
         Ok(false)
     }
 
-    /// The dead properties of some members, in their order; empty ones if they do not matter.
+    /// The dead properties of some members, in their order, and those that are read out of messages; empty ones
+    /// if they do not matter.
     pub(super) async fn dead_of(&self, folder: u64, page: &[Member]) -> Result<Vec<Properties>, Reply> {
-        let at = self.at;
-        if !self.dead {
-            return Ok(page.iter().map(|_| Properties::default()).collect());
+        let (at, server) = (self.at, self.at.call.server);
+        let mut all = if self.dead {
+            let dead = server.boxes.properties_of(at.account.mailbox, folder, page).await;
+            dead.map_err(|error| reply::failure(&error))?
+        } else {
+            page.iter().map(|_| Properties::default()).collect()
+        };
+        if !self.mail.is_empty() {
+            for (properties, read) in all.iter_mut().zip(self.mail.read(server, page).await?) {
+                properties.0.retain(|one| !mail::is_of_message(&one.name));
+                properties.0.extend(read);
+            }
         }
-        let dead = at.call.server.boxes.properties_of(at.account.mailbox, folder, page).await;
-        dead.map_err(|error| reply::failure(&error))
+        Ok(all)
     }
 
     pub(super) fn row(&self, folder: u64, member: &Member, dead: Properties) -> Row {

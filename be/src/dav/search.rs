@@ -1,10 +1,9 @@
 //! SEARCH as Exchange's clients sent it: `DAV:sql` over the properties that PROPFIND shows (`common::dav::search`).
 //!
 //! Rows are looked at one page at a time and bounded in number; so is the answer. `Range: rows=` asks for a
-//! part of them, as the clients of the time did. Not here: the replication manifest (`R:repl`), for which there is
-//! RFC 6578, and properties that would need each message to be read.
+//! part of them, as the clients of the time did. One account searches one thing at a time, and not for long.
+//! Not here: the replication manifest (`R:repl`), for which there is RFC 6578.
 
-use directpush_common::dav::DAV;
 use directpush_common::dav::conditions::parse_http_date;
 use directpush_common::dav::fragment::PropertyName;
 use directpush_common::dav::multistatus::Condition;
@@ -13,13 +12,15 @@ use directpush_common::dav::range::{self, Ranges};
 use directpush_common::dav::request::{brief, uri_path};
 use directpush_common::dav::search::{Scope, Search, Select, Traversal, Type, Value, property_name};
 use directpush_common::dav::xml;
+use directpush_common::dav::{DAV, HTTPMAIL};
 use http::{HeaderName, StatusCode, header};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::path::{self, Path, Place, Target};
 use super::propfind::{Listing, Row};
 use super::reply::{self, Reply};
-use super::{InMailbox, body_bytes, guard, not_found, properties};
+use super::{InMailbox, body_bytes, guard, not_found};
 use crate::mailbox::folders::ROOT;
 
 /// Resources looked at by one request, at most.
@@ -38,11 +39,24 @@ struct Hit {
 /// A SEARCH while it goes through the mailbox.
 struct Hunt<'a> {
     search: &'a Search,
+    /// The properties that condition and order look at.
+    uris: Vec<&'a str>,
     listing: Listing<'a>,
     hits: Vec<Hit>,
     examined: usize,
     bytes: usize,
+    /// Memory for what was found.
+    place: Option<OwnedSemaphorePermit>,
 }
+
+/// The properties that condition and order look at, as often as they do.
+fn looked_at_uris(search: &Search) -> impl Iterator<Item = &str> {
+    let condition = search.condition.iter().flat_map(directpush_common::dav::search::Condition::properties);
+    condition.chain(search.order.iter().map(|order| order.property.as_str()))
+}
+
+/// Resources looked at without letting others have their turn.
+const TURN: usize = 50;
 
 pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Reply, Reply> {
     let call = at.call;
@@ -62,20 +76,22 @@ pub(super) async fn answer(at: &InMailbox<'_>, incoming: Incoming) -> Result<Rep
             Propfind::These(names)
         }
     };
-    let looked_at: Vec<PropertyName> = search
-        .condition
-        .iter()
-        .flat_map(directpush_common::dav::search::Condition::properties)
-        .chain(search.order.iter().map(|order| order.property.as_str()))
-        .filter_map(property_name)
-        .collect();
-    let dead = properties::wants_dead(&asked) || properties::wants_dead(&Propfind::These(looked_at));
-    let listing = Listing::new(at, asked, brief(call.header("brief")), dead);
-    let mut hunt = Hunt { search: &search, listing, hits: Vec::new(), examined: 0, bytes: 0 };
+    let looked_at: Vec<PropertyName> = looked_at_uris(&search).filter_map(property_name).collect();
+    let searching = call.server.locks.searching(at.account.mailbox).await;
+    let _searching = searching.ok_or_else(reply::busy)?;
+    let listing = Listing::new(at, asked, brief(call.header("brief")), &looked_at);
+    let mut uris: Vec<&str> = Vec::new();
+    for uri in looked_at_uris(&search) {
+        if !uris.contains(&uri) {
+            uris.push(uri);
+        }
+    }
+    let mut hunt =
+        Hunt { search: &search, uris, listing, hits: Vec::new(), examined: 0, bytes: 0, place: None };
     for scope in &search.scopes {
         hunt.scope(scope).await?;
     }
-    let Hunt { mut hits, mut listing, .. } = hunt;
+    let Hunt { mut hits, mut listing, place: _place, .. } = hunt;
     if !search.order.is_empty() {
         hits.sort_by(|a, b| search.compare(&a.key, &b.key));
     }
@@ -132,7 +148,7 @@ impl Hunt<'_> {
             for child in &children {
                 let row = self.listing.folder_row(*child).await?;
                 if let Some(row) = row {
-                    self.look_at(row)?;
+                    self.look_at(row).await?;
                 }
             }
             if folder != ROOT && scope.traversal != Traversal::Hierarchical {
@@ -157,10 +173,8 @@ impl Hunt<'_> {
                 let (count, last) = (page.len(), page.last().map(|member| member.id));
                 let dead = self.listing.dead_of(folder, &page).await?;
                 for (member, dead) in page.iter().zip(dead) {
-                    self.look_at(self.listing.row(folder, member, dead))?;
+                    self.look_at(self.listing.row(folder, member, dead)).await?;
                 }
-                // A page is read without waiting when it is in memory; others are to have their turn.
-                tokio::task::yield_now().await;
                 match last {
                     Some(last) if count == page_len => after = last,
                     _ => break,
@@ -170,16 +184,30 @@ impl Hunt<'_> {
         Ok(())
     }
 
-    fn look_at(&mut self, mut row: Row) -> Result<(), Reply> {
+    async fn look_at(&mut self, mut row: Row) -> Result<(), Reply> {
         self.examined += 1;
+        if self.examined.is_multiple_of(TURN) {
+            // What is in memory is read without waiting.
+            tokio::task::yield_now().await;
+        }
         // Exchange has the URL as a property too, and its clients select it.
         row.found.push((DAV, "href", xml::escape(&row.href)));
-        if self.search.matches(|uri| value(&row, uri)) {
-            let key = self.search.sort_key(|uri| value(&row, uri));
+        // Each is evaluated once, however often the condition asks.
+        let values: Vec<(&str, Value)> = self.uris.iter().map(|uri| (*uri, value(&row, uri))).collect();
+        let known = |uri: &str| {
+            let found = values.iter().find(|(known, _)| *known == uri);
+            found.map_or(Value::Null, |(_, value)| value.clone())
+        };
+        if self.search.matches(known) {
+            let key = self.search.sort_key(known);
             self.bytes += row.bytes();
             self.hits.push(Hit { key, row });
+            let budget = &self.listing.at.call.server.budget;
+            if !budget.grow(&mut self.place, self.bytes as u64).await {
+                return Err(reply::busy());
+            }
         }
-        let too_much = self.bytes > FOUND_BYTES_MAX || self.hits.len() > FOUND_MAX;
+        let too_much = self.bytes > FOUND_BYTES_MAX || self.hits.len() > FOUND_MAX || self.listing.is_late();
         if too_much || self.examined > EXAMINED_MAX {
             return Err(reply::condition(Condition::NumberOfMatchesWithinLimits, []));
         }
@@ -209,7 +237,7 @@ fn value(row: &Row, uri: &str) -> Value {
     let text = xml::parse(xml.as_bytes()).map(|element| element.text).unwrap_or_default();
     match (name.ns.as_str(), name.name.as_str()) {
         (_, "getlastmodified") => parse_http_date(&text).map_or(Value::Null, |secs| Value::Date(secs * 1000)),
-        (_, "creationdate" | "datereceived") => Value::Text(text).cast(Type::Date),
+        (_, "creationdate" | "datereceived") | (HTTPMAIL, "date") => Value::Text(text).cast(Type::Date),
         (
             _,
             "isfolder"
@@ -218,11 +246,14 @@ fn value(row: &Row, uri: &str) -> Value {
             | "isreadonly"
             | "isstructureddocument"
             | "hassubs"
+            | "hasattachment"
             | "read",
         ) => Value::Bool(text == "1"),
-        (_, "getcontentlength" | "visiblecount" | "unreadcount" | "foldersize") => {
-            Value::Text(text).cast(Type::Int)
-        }
+        (
+            _,
+            "getcontentlength" | "visiblecount" | "childcount" | "objectcount" | "unreadcount" | "foldersize",
+        )
+        | (HTTPMAIL, "importance" | "priority") => Value::Text(text).cast(Type::Int),
         _ => Value::Text(text),
     }
 }

@@ -17,14 +17,8 @@ use super::reply::{self, Reply};
 use super::{InMailbox, not_found};
 use crate::mailbox::folders::ROOT;
 use crate::mailbox::items::{ItemName, implied_name};
-use crate::mailbox::transfer::{By, To};
-
-/// Which of the two.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Verb {
-    Copy,
-    Move,
-}
+pub(super) use crate::mailbox::transfer::Verb;
+use crate::mailbox::transfer::{By, From, To};
 
 pub(super) async fn answer(at: &InMailbox<'_>, verb: Verb) -> Result<Reply, Reply> {
     let call = at.call;
@@ -158,11 +152,8 @@ async fn member(
         to.seen = guard.seen_there.clone();
     }
     let (boxes, mailbox) = (&at.call.server.boxes, at.account.mailbox);
-    let conditions = guard.conditions.clone();
-    let done = match verb {
-        Verb::Move => boxes.move_member(mailbox, folder, name.clone(), to, by, conditions).await,
-        Verb::Copy => boxes.copy_member(mailbox, folder, name.clone(), to, by, conditions).await,
-    };
+    let source = From { folder, name: name.clone(), conditions: guard.conditions.clone() };
+    let done = boxes.transfer_member(mailbox, source, to, by, verb).await;
     let done = done.map_err(|error| reply::failure(&error))?;
     if verb == Verb::Move && from != to_path {
         guard.forget(&from);
@@ -209,7 +200,12 @@ async fn folder_to(
         guard.forget(&from);
     }
     if !created && from != to_path {
-        guard.forget(&to_path);
+        // MOVE deletes what is there first, and its locks end (RFC 4918 9.9.3, 9.6); a collection that COPY
+        // writes over stays what it is, with other members (9.8.4).
+        match (verb, &destination.target) {
+            (Verb::Copy, Target::Folder(_)) => guard.forget_below(&to_path),
+            _ => guard.forget(&to_path),
+        }
     }
     if let Some((below, error)) = failed {
         let mut href = destination.href.trim_end_matches('/').to_owned() + "/";

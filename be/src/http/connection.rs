@@ -26,6 +26,8 @@ use crate::server::Server;
 
 /// Bytes of a request's head, request line included.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A peer that takes an answer slower than this on the whole uses up its patience.
+const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What the peer is doing.
@@ -83,13 +85,20 @@ impl<S> Watched<S> {
 
     /// A peer that takes what we send is not idle.
     fn sent(&self, polled: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(1..)) = polled {
+        if let Poll::Ready(Ok(count @ 1..)) = polled {
             let mut phase = self.phase.lock();
-            if matches!(*phase, Phase::Idle(_)) {
-                *phase = Phase::Idle(Instant::now());
+            if let Phase::Idle(since) = *phase {
+                *phase = Phase::Idle(earned(since, *count, Instant::now()));
             }
         }
     }
+}
+
+/// Since when a peer is idle that was since `since` and took so many bytes: they are worth the time in which the slowest
+/// we wait for takes them. One byte now and then would hold an answer in memory for ever.
+fn earned(since: Instant, bytes: usize, now: Instant) -> Instant {
+    let micros = (bytes as u64).saturating_mul(1_000_000) / BYTES_PER_SEC_MIN;
+    (since + Duration::from_micros(micros)).min(now)
 }
 
 impl<S: Stream> AsyncRead for Watched<S> {
@@ -246,4 +255,18 @@ async fn linger(mut stream: impl Stream) {
         io::Result::Ok(())
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_is_idle_in_the_end() {
+        let since = Instant::now();
+        let at = |secs| since + Duration::from_secs(secs);
+        assert_eq!(earned(since, 1, at(100)), since + Duration::from_micros(61));
+        assert_eq!(earned(since, 160 * 1024, at(100)), at(10));
+        assert_eq!(earned(since, 160 * 1024, at(4)), at(4), "no time is saved up");
+    }
 }

@@ -46,6 +46,9 @@ struct Taken {
     by_address: HashMap<IpAddr, BTreeSet<u64>>,
     /// Strangers, the oldest first.
     strangers: BTreeMap<u64, IpAddr>,
+    /// Connections from where a front end is known to be that have proved nothing: its quiet ones, or somebody
+    /// else's behind the same address. They make room after the strangers.
+    unproven: BTreeMap<u64, IpAddr>,
     front_ends: HashMap<IpAddr, Instant>,
 }
 
@@ -67,6 +70,7 @@ impl Taken {
     fn release(&mut self, id: u64) -> Option<Held> {
         let held = self.held.remove(&id)?;
         self.strangers.remove(&id);
+        self.unproven.remove(&id);
         self.forget_address(id, held.address);
         Some(held)
     }
@@ -83,7 +87,7 @@ impl Taken {
     /// The oldest stranger, of one address or of all, goes. Says whether there was one.
     fn make_room(&mut self, address: Option<IpAddr>) -> bool {
         let oldest = match address {
-            None => self.strangers.keys().next().copied(),
+            None => self.strangers.keys().next().or_else(|| self.unproven.keys().next()).copied(),
             Some(address) => {
                 let ids = self.by_address.get(&address);
                 ids.and_then(|ids| ids.iter().copied().find(|id| self.strangers.contains_key(id)))
@@ -110,7 +114,15 @@ impl Places {
         if taken.held.len() >= self.limits.connections_max && !taken.make_room(None) {
             return None;
         }
-        if !front_end {
+        if front_end {
+            let of_address = taken.unproven.iter().filter(|(_, from)| **from == address).map(|(id, _)| *id);
+            let of_address: Vec<u64> = of_address.collect();
+            if of_address.len() >= self.limits.connections_per_address_max
+                && let Some(held) = of_address.first().and_then(|oldest| taken.release(*oldest))
+            {
+                held.leave.cancel();
+            }
+        } else {
             let own = taken.by_address.get(&address).map_or(0, BTreeSet::len);
             if own >= self.limits.connections_per_address_max && !taken.make_room(Some(address)) {
                 return None;
@@ -125,7 +137,9 @@ impl Places {
         taken.next += 1;
         let leave = CancellationToken::new();
         let owner = if front_end { Owner::FrontEnd } else { Owner::Stranger };
-        if !front_end {
+        if front_end {
+            taken.unproven.insert(id, address);
+        } else {
             taken.by_address.entry(address).or_default().insert(id);
             taken.strangers.insert(id, address);
         }
@@ -142,6 +156,9 @@ impl Place {
         let address = held.address;
         held.owner = owner;
         taken.strangers.remove(&self.id);
+        if taken.unproven.remove(&self.id).is_some() && owner == Owner::User {
+            taken.by_address.entry(address).or_default().insert(self.id);
+        }
         if owner == Owner::FrontEnd {
             taken.forget_address(self.id, address);
             if taken.front_ends.len() >= KNOWN_MAX {
@@ -197,6 +214,22 @@ mod tests {
         drop(two);
         drop(one);
         assert!(places.enter(A, now).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_shares_a_front_ends_address_cannot_take_its_places() {
+        let (places, now) = (places(8, 3), Instant::now());
+        let proved = places.enter(A, now).unwrap();
+        proved.prove(Owner::FrontEnd, now);
+        let quiet: Vec<_> = (0..20).filter_map(|_| places.enter(A, now)).collect();
+        assert_eq!(quiet.iter().filter(|place| !place.leave.is_cancelled()).count(), 3);
+        let users: Vec<_> = (0..5).map(|_| places.enter(A, now).unwrap()).collect();
+        for place in &users {
+            place.prove(Owner::User, now);
+        }
+        let late = places.enter(A, now).unwrap();
+        assert!(!proved.leave.is_cancelled() && !late.leave.is_cancelled());
+        assert!(places.enter(B, now).is_some(), "the oldest that proved nothing makes room");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 //! the same too. `Tree` is a value: the owner publishes a new one after each commit, and readers
 //! keep the one they took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use directpush_common::dav::hierarchy::Class;
@@ -111,6 +111,8 @@ pub fn folded(name: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     folders: BTreeMap<u64, Arc<Folder>>,
+    /// Parent and child.
+    below: BTreeSet<(u64, u64)>,
     /// The sum over all folders, kept with every change.
     usage: Usage,
 }
@@ -146,7 +148,8 @@ impl Tree {
     }
 
     pub fn children(&self, parent: u64) -> impl Iterator<Item = (u64, &Arc<Folder>)> {
-        self.iter().filter(move |(_, folder)| folder.parent == parent)
+        let below = self.below.range((parent, 0)..=(parent, u64::MAX));
+        below.filter_map(|(_, child)| self.folders.get(child).map(|folder| (*child, folder)))
     }
 
     /// The child of `parent` by that name, whatever its case.
@@ -184,14 +187,18 @@ impl Tree {
 
     pub fn insert(&mut self, counter: u64, folder: Folder) {
         self.usage.add(&folder);
+        let parent = folder.parent;
         if let Some(old) = self.folders.insert(counter, Arc::new(folder)) {
             self.usage.subtract(&old);
+            self.below.remove(&(old.parent, counter));
         }
+        self.below.insert((parent, counter));
     }
 
     pub fn remove(&mut self, counter: u64) {
         if let Some(old) = self.folders.remove(&counter) {
             self.usage.subtract(&old);
+            self.below.remove(&(old.parent, counter));
         }
     }
 }
@@ -221,5 +228,11 @@ mod tests {
     fn a_subtree_is_everything_below() {
         assert_eq!(tree().subtree(INBOX), [INBOX, 16, 17]);
         assert_eq!(tree().subtree(3), [3]);
+        let mut tree = tree();
+        let lists = Folder::clone(tree.folder(16).unwrap());
+        tree.insert(16, Folder { parent: 3, ..lists });
+        assert_eq!((tree.subtree(INBOX), tree.subtree(3)), (vec![INBOX], vec![3, 16, 17]));
+        tree.remove(16);
+        assert_eq!(tree.subtree(3), [3]);
     }
 }

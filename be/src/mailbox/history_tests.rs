@@ -16,7 +16,7 @@ use super::items::{Content, ItemName, NewItem};
 use super::kind::Kind;
 use super::properties::Patch;
 use super::quota::{Quota, Usage};
-use super::transfer::{By, To};
+use super::transfer::{By, From, To, Verb};
 use super::{Mailboxes, keys};
 use crate::error::Error;
 use crate::store::{Read, Store};
@@ -134,11 +134,9 @@ impl Set {
                     overwrite,
                     seen: None,
                 };
-                if moves {
-                    boxes.move_member(mailbox, folder, named(name), to, by, any()).await.map(drop)
-                } else {
-                    boxes.copy_member(mailbox, folder, named(name), to, by, any()).await.map(drop)
-                }
+                let from = From { folder, name: named(name), conditions: any() };
+                let verb = if moves { Verb::Move } else { Verb::Copy };
+                boxes.transfer_member(mailbox, from, to, by, verb).await.map(drop)
             }
             Step::MakeFolder { at, name, calendar } => {
                 let parent = self.folder(at).await;

@@ -11,6 +11,7 @@
 
 pub mod addresses;
 pub mod aliases;
+mod codec;
 pub mod condition;
 pub mod deliver;
 pub mod directory;

@@ -9,9 +9,10 @@ use directpush_common::change::Maker;
 use directpush_common::dav::fragment::{Fragment, PropertyName};
 use directpush_common::dav::properties::Instruction;
 
+use super::codec::{Reader, Writer as Bytes};
 use super::condition::Conditions;
 use super::items::{ItemName, Written, find};
-use super::record::{Reader, Record, RecordError, Writer as Bytes};
+use super::record::{Record, RecordError};
 use super::{Draft, Mailboxes, decode, keys};
 use crate::error::Error;
 use crate::store::{Index, Read};

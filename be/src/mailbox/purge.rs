@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::mailbox::folders::{INBOX, ROOT};
     use crate::mailbox::items::{NewItem, Written};
-    use crate::mailbox::transfer::{By, To};
+    use crate::mailbox::transfer::{By, From, To, Verb};
     use crate::store::Store;
 
     struct Set {
@@ -217,7 +217,8 @@ mod tests {
         let (maker, any) = (Maker::of(Cause::Dav), crate::mailbox::condition::Conditions::default());
         let to = To { folder: 4, name: None, overwrite: true, seen: None };
         let by = By { maker: maker.clone(), device: None };
-        let moved = set.boxes.move_member(set.mailbox, INBOX, name(&one), to, by, any.clone()).await.unwrap();
+        let from = From { folder: INBOX, name: name(&one), conditions: any.clone() };
+        let moved = set.boxes.transfer_member(set.mailbox, from, to, by, Verb::Move).await.unwrap();
         set.boxes.remove_item(set.mailbox, 3, name(&two), maker.clone(), any.clone()).await.unwrap();
         assert_eq!(set.bodies().await, 1);
         set.boxes.remove_item(set.mailbox, 4, name(&moved), maker, any).await.unwrap();

@@ -14,9 +14,10 @@ use directpush_common::names::DeviceKey;
 use super::condition::Conditions;
 use super::folders::{FIRST_OWN, OwnType, ROOT, Tree};
 use super::items::{ItemName, Member, Written, etag, implied_id, implied_name};
+use super::kind::Kind;
 use super::properties::{Properties, load};
 use super::quota::Usage;
-use super::record::Folder;
+use super::record::{Folder, Item};
 use super::tree::{Occupant, TreeWritten};
 use super::{Mailboxes, Writer, decode, keys};
 use crate::error::Error;
@@ -29,6 +30,21 @@ const STEP: usize = 100;
 const NAMES_TRIED: u32 = 9;
 /// Longest name that is made up, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verb {
+    Copy,
+    Move,
+}
+
+/// A member that is copied or moved, and what must hold of it.
+#[derive(Clone, Debug)]
+pub struct From {
+    pub folder: u64,
+    pub name: ItemName,
+    pub conditions: Conditions,
+}
 
 /// Where something goes.
 #[derive(Clone, Debug)]
@@ -82,6 +98,14 @@ impl Writer {
         if found.is_some() && !to.overwrite { Err(Error::Precondition) } else { Ok(found) }
     }
 
+    /// A member's record, to be written elsewhere. Records of the first format do not say what it is; what is an
+    /// item of its folder is of the folder's class.
+    fn whole_item(&self, folder: u64, member: Member) -> Result<Item, Error> {
+        let class = self.state.tree.folder(folder).ok_or(Error::Gone("the folder"))?.class;
+        let kind = if member.file { member.item.kind } else { Kind::of_class(class) };
+        Ok(Item { kind, ..member.item })
+    }
+
     /// A name like one that is taken there: `a (2).txt`. None, so that its id names it, if that will not do.
     async fn free_name(&self, folder: u64, name: &str) -> Result<Option<String>, Error> {
         if implied_id(self.state.head.installation, name).is_some() {
@@ -119,43 +143,17 @@ fn copied_type(source: &Folder) -> OwnType {
 }
 
 impl Mailboxes {
-    /// Moves a member; it gets a new id in its new folder.
-    pub async fn move_member(
+    /// Moves a member, which gets a new id in its new folder, or copies it. Its dead properties, flags and marks go with it.
+    pub async fn transfer_member(
         self: &Arc<Self>,
         mailbox: u64,
-        folder: u64,
-        name: ItemName,
+        from: From,
         to: To,
         by: By,
-        conditions: Conditions,
+        verb: Verb,
     ) -> Result<Written, Error> {
-        self.transfer(mailbox, folder, name, to, by, conditions, true).await
-    }
-
-    /// Copies a member, its dead properties and flags with it.
-    pub async fn copy_member(
-        self: &Arc<Self>,
-        mailbox: u64,
-        folder: u64,
-        name: ItemName,
-        to: To,
-        by: By,
-        conditions: Conditions,
-    ) -> Result<Written, Error> {
-        self.transfer(mailbox, folder, name, to, by, conditions, false).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the two above name them")]
-    async fn transfer(
-        self: &Arc<Self>,
-        mailbox: u64,
-        folder: u64,
-        name: ItemName,
-        to: To,
-        by: By,
-        conditions: Conditions,
-        moves: bool,
-    ) -> Result<Written, Error> {
+        let From { folder, name, conditions } = from;
+        let moves = verb == Verb::Move;
         self.write(mailbox, move |mut writer| async move {
             let epoch = writer.state.head.epoch;
             let member = writer.find(folder, &name).await?.ok_or(Error::Gone("the item"))?;
@@ -204,7 +202,7 @@ impl Mailboxes {
             if moves {
                 draft.remove_member(folder, &member, by.maker.clone(), true)?;
             }
-            let mut item = member.item;
+            let mut item = writer.whole_item(folder, member)?;
             item.name = new_name;
             let id = draft.add_member(to.folder, item, by.maker, &properties)?;
             writer.commit(draft).await?;
@@ -316,7 +314,8 @@ impl Mailboxes {
             let source = tree.folder(counter).ok_or(Error::Gone("the folder"))?.clone();
             let name = to.name.clone().unwrap_or_else(|| source.name.clone());
             let subtree = tree.subtree(counter);
-            if subtree.contains(&to.folder) {
+            // Alone it may: it is copied before it is there (RFC 4918 9.8.3).
+            if deep && subtree.contains(&to.folder) {
                 return Err(Error::Forbidden("a folder cannot be copied below itself"));
             }
             let occupant = writer.destination(&to, &name, counter).await?;
@@ -406,9 +405,10 @@ impl Mailboxes {
             let installation = draft.head.installation;
             for member in page {
                 let properties = properties.next().unwrap_or_default();
-                let mut item = member.item;
+                let id = member.id;
+                let mut item = writer.whole_item(from, member)?;
                 // The copy goes by the name under which the original was seen.
-                let name = item.name.get_or_insert_with(|| implied_name(installation, member.id));
+                let name = item.name.get_or_insert_with(|| implied_name(installation, id));
                 if writer.occupant(into, name).await?.is_some() {
                     return Err(Error::Taken("the name was taken meanwhile"));
                 }

@@ -7,6 +7,7 @@ mod client;
 mod dav;
 mod device_state;
 mod directory;
+mod exchange;
 #[allow(dead_code, reason = "these tests use less of it than its own")]
 #[path = "../../src/submission/queue/smart_host/fake.rs"]
 mod fake;
@@ -16,6 +17,7 @@ mod lmtp;
 mod marks;
 mod placement;
 mod push;
+mod races;
 mod refusals;
 mod submission;
 mod users;

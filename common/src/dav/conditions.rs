@@ -53,12 +53,14 @@ impl std::fmt::Display for EntityTag {
 pub enum Tags {
     /// `*`: whatever is there.
     Any,
-    /// These; empty if the value could not be read, so that it matches nothing.
+    /// These.
     List(Vec<EntityTag>),
+    /// These, and what could not be read: nobody knows what else was meant.
+    Unclear(Vec<EntityTag>),
 }
 
 impl Tags {
-    /// Reads a header's value. Reading stops at what is no entity tag.
+    /// Reads a header's value. Reading stops at what is no entity tag, and at [`TAGS_MAX`].
     pub fn parse(value: &str) -> Self {
         let mut rest = value.trim();
         if rest == "*" {
@@ -69,14 +71,16 @@ impl Tags {
             tags.push(tag);
             rest = after.trim_start_matches([' ', '\t', ',']);
         }
-        Self::List(tags)
+        if rest.is_empty() && !tags.is_empty() { Self::List(tags) } else { Self::Unclear(tags) }
     }
 
     fn name(&self, current: Option<&str>, compare: fn(&EntityTag, &str) -> bool) -> bool {
         match (self, current) {
             (Self::Any, current) => current.is_some(),
-            (Self::List(tags), Some(current)) => tags.iter().any(|tag| compare(tag, current)),
-            (Self::List(_), None) => false,
+            (Self::List(tags) | Self::Unclear(tags), Some(current)) => {
+                tags.iter().any(|tag| compare(tag, current))
+            }
+            (Self::List(_) | Self::Unclear(_), None) => false,
         }
     }
 }
@@ -116,7 +120,7 @@ impl Conditions {
         }
     }
 
-    /// Decides in the order of RFC 9110 13.2.2.
+    /// Decides in the order of RFC 9110 13.2.2. A write whose `If-None-Match` is unclear fails: it asked for care.
     ///
     /// `read`: the method is GET or HEAD. `current`: the entity tag with quotes, and the modification in Unix seconds, of
     /// what is there; `None` if nothing is.
@@ -131,6 +135,7 @@ impl Conditions {
             _ => {}
         }
         let known = match (&self.if_none_match, self.if_modified_since) {
+            (Some(Tags::Unclear(_)), _) if !read => return Verdict::Failed,
             (Some(tags), _) => tags.name(tag, EntityTag::is_weakly),
             (None, Some(since)) if read => modified.is_some_and(|modified| modified <= since),
             _ => false,
@@ -238,6 +243,12 @@ mod tests {
         check(&[("If-Match", "\"a,\"2\"")], false, at, Failed);
         check(&[("If-Match", "W/\"2\"")], false, at, Failed);
         check(&[("If-Match", "rubbish")], false, at, Failed);
+        for unclear in ["", "rubbish", "\"1\" rubbish", "\"1\", *"] {
+            check(&[("If-None-Match", unclear)], false, at, Failed);
+            check(&[("If-None-Match", unclear)], false, None, Failed);
+            check(&[("If-None-Match", unclear)], true, at, GoOn);
+        }
+        check(&[("If-None-Match", "\"1\" , \"3\",")], false, at, GoOn);
         check(&[("If-None-Match", "*")], false, at, Failed);
         check(&[("If-None-Match", "*")], false, None, GoOn);
         check(&[("If-None-Match", "W/\"2\"")], true, at, NotModified);

@@ -306,6 +306,11 @@ impl LockTable {
     /// What was at `path`, and everything below, is gone: so are its locks.
     pub fn forget(&mut self, path: &LockPath) {
         self.retain_at(&path.0, |_| false);
+        self.forget_below(path);
+    }
+
+    /// Everything below `path` is gone: so are its locks. Those on it stay.
+    pub fn forget_below(&mut self, path: &LockPath) {
         let below: Vec<String> = self.range(path).map(|(at, _)| at.clone()).collect();
         for at in below {
             self.retain_at(&at, |_| false);

@@ -197,7 +197,10 @@ impl fmt::Display for Search {
 pub fn property_name(uri: &str) -> Option<PropertyName> {
     let at = uri.rfind([':', '/', '#'])? + 1;
     let (ns, name) = uri.split_at(at);
-    (!name.is_empty()).then(|| PropertyName::new(ns, name))
+    // It is written as an element's name.
+    let fits = name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    fits.then(|| PropertyName::new(ns, name))
 }
 
 #[cfg(test)]
