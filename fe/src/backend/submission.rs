@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use directpush_common::change::{Cause, EntryKind};
-use directpush_common::dav::items::ItemsRequest;
+use directpush_common::change::Cause;
 use directpush_common::dav::xml::escape;
 use directpush_common::dav::{OURS, headers};
-use directpush_common::mail::marks::{Marks, Verb};
-use directpush_common::names::{DeviceKey, ItemId, encode_segment};
+use directpush_common::names::{DeviceKey, encode_segment};
 use http::{StatusCode, header};
 
 use super::call::Call;
@@ -110,34 +108,27 @@ impl Backend {
 }
 
 impl Backend {
-    /// Notes on an item what was done with it; its other marks stay. Nothing happens to one that is gone.
+    /// Sets the marks of an item, as text. Nothing happens to one that is gone.
     ///
     /// # Errors
     /// [`super::Error`].
-    pub async fn item_note_verb(
+    pub async fn item_set_marks(
         &self,
         session: &Session,
         device: &DeviceKey,
         place: Place,
-        verb: Verb,
+        marks: &str,
+        cause: Cause,
     ) -> Result<()> {
-        let above = ItemId(place.item.0.next());
-        let walk = ItemsRequest::Walk { before: Some(above), limit: 1 };
-        let items = self.items(session, place.folder, walk).await?;
-        let entry = items.and_then(|items| items.entries.into_iter().find(|entry| entry.id == place.item));
-        let Some(EntryKind::Live(live)) = entry.map(|entry| entry.kind) else { return Ok(()) };
-        let marks = Marks { verb: Some(verb), ..Marks::from_text(&live.marks) };
-        // What leaves no room for a verb is worth more than it.
-        let Ok(marks) = marks.to_text() else { return Ok(()) };
         let path = place.folder.item_url(&session.user, place.item);
         let mut call = Call::new("PROPPATCH", &path, Some(session));
         call.headers.push((header::CONTENT_TYPE.as_str(), "text/xml".to_owned()));
         call.headers.push((headers::DEVICE, device.to_string()));
-        call.headers.push((headers::CAUSE, Cause::Send.to_string()));
+        call.headers.push((headers::CAUSE, cause.to_string()));
         call.body = Bytes::from(format!(
             "<?xml version=\"1.0\"?><D:propertyupdate xmlns:D=\"DAV:\" xmlns:p=\"{OURS}\"><D:set><D:prop>\
              <p:marks>{}</p:marks></D:prop></D:set></D:propertyupdate>",
-            escape(&marks)
+            escape(marks)
         ));
         let answer = self.call(call).await?;
         match answer.status {

@@ -11,13 +11,10 @@ use directpush_common::eas::move_items::{
     MOVES_MAX, Move, MoveItemsRequest, MoveItemsResponse, MoveItemsStatus, Moved,
 };
 use directpush_common::names::{FolderId, ItemId};
-use directpush_common::numbers::Number;
-use directpush_common::sync::state::FolderSyncState;
 use directpush_common::wbxml::Limits;
 use tokio::task::JoinSet;
 
-use super::state::{self, FOLDER_SYNC};
-use super::{Reaction, Request, folders};
+use super::{Reaction, Request, folders, item};
 use crate::backend::items::Place;
 use crate::backend::{Error, Result};
 
@@ -37,8 +34,7 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         let response = MoveItemsResponse::Failed(MoveItemsStatus::CannotMove);
         return Ok(Reaction::Body(response.encode(), "St5".to_owned()));
     }
-    let current = state::load::<FolderSyncState>(request, FOLDER_SYNC).await?.fresh.hierarchy;
-    let all = request.front.folders.get(request, current).await?;
+    let all = item::folders(request).await?;
     let mut moved: Vec<Option<Moved>> = vec![None; asked.moves.len()];
     let mut orders = Vec::new();
     let mut named = HashSet::new();
@@ -87,11 +83,12 @@ fn order(all: &Hierarchy, wanted: &Move) -> std::result::Result<(Place, FolderId
     Ok((Place { folder: from.id, item }, to.id))
 }
 
+/// The folder that a move begins in and the item, which must be there by its own id.
 fn source<'a>(all: &'a Hierarchy, wanted: &Move) -> Option<(&'a Folder, ItemId)> {
     let folder = folders::find(all, &wanted.from)?;
-    let (counter, item) = wanted.item.split_once(':')?;
-    let here = u64::from_str_radix(counter, 16) == Ok(folder.id.counter);
-    Some((folder, ItemId(item.parse::<Number>().ok()?))).filter(|_| here)
+    item::find(all, &wanted.item)
+        .filter(|(found, _)| found.id == folder.id)
+        .map(|(_, place)| (folder, place.item))
 }
 
 type Outcome = Result<Option<(FolderId, ItemId)>>;

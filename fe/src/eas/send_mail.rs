@@ -12,13 +12,12 @@ use directpush_common::dav::hierarchy::{Class, Hierarchy};
 use directpush_common::eas::compose_mail::{ComposeError, ComposeRequest, Source, compose_answer};
 use directpush_common::eas::{Command, CommonStatus};
 use directpush_common::mail::fields::{self, BadFields};
-use directpush_common::mail::marks::{Verb, VerbKind};
-use directpush_common::names::ItemId;
+use directpush_common::mail::marks::{Marks, Verb, VerbKind};
 use directpush_common::numbers::Number;
 
 use super::compose::{self, Completion, ComposeFault, Smart};
 use super::sent::{self, Claim, Mark};
-use super::{Reaction, Request, folders};
+use super::{Reaction, Request, folders, item};
 use crate::backend::items::Place;
 use crate::backend::submission::{Refusal, Submitted};
 use crate::backend::{self, Result};
@@ -225,15 +224,8 @@ async fn original(
 
 /// The item that a source names, and the class of its folder. An item's server id names its folder, too.
 fn find(all: &Hierarchy, source: &Source) -> Option<(Place, Class)> {
-    let id = match source {
-        Source::Item { item, .. } => item,
-        Source::Long(id) => id,
-    };
-    let (counter, item) = id.split_once(':')?;
-    let counter = u64::from_str_radix(counter, 16).ok()?;
-    let item = ItemId(item.parse::<Number>().ok()?);
-    let folder = all.folders.iter().find(|folder| folder.id.counter == counter)?;
-    Some((Place { folder: folder.id, item }, folder.class))
+    let (Source::Item { item: id, .. } | Source::Long(id)) = source;
+    item::find(all, id).map(|(folder, place)| (place, folder.class))
 }
 
 /// The message as it leaves.
@@ -303,8 +295,12 @@ async fn note_verb(request: &Request, place: Place, to_all: bool, now: i64) -> R
         _ if to_all => VerbKind::ReplyAll,
         _ => VerbKind::Reply,
     };
-    let verb = Verb { kind, time: now };
-    request.backend().item_note_verb(&request.session, &request.device.key, place, verb).await
+    let Some(live) = item::live(request, place).await? else { return Ok(()) };
+    let marks = Marks { verb: Some(Verb { kind, time: now }), ..Marks::from_text(&live.marks) };
+    // What leaves no room for a verb is worth more than it.
+    let Ok(marks) = marks.to_text() else { return Ok(()) };
+    let (session, device) = (&request.session, &request.device.key);
+    request.backend().item_set_marks(session, device, place, &marks, Cause::Send).await
 }
 
 async fn keep_copy(request: &Request, hierarchy: Number, message: Bytes) -> Result<()> {
@@ -321,7 +317,8 @@ async fn keep_copy(request: &Request, hierarchy: Number, message: Bytes) -> Resu
 #[cfg(test)]
 mod tests {
     use directpush_common::dav::hierarchy::Folder;
-    use directpush_common::names::{FolderId, Guid};
+    use directpush_common::names::{FolderId, Guid, ItemId};
+    use directpush_common::numbers::Number;
 
     use super::*;
 

@@ -52,6 +52,8 @@ pub(crate) struct Manners {
     pub(crate) sync: bool,
     pub(crate) event: Option<DeviceEvent>,
     pub(crate) token_good: bool,
+    /// What a message that is handed in is answered, and the reason; else it is taken.
+    pub(crate) submission: Option<(u16, &'static str)>,
 }
 
 pub(crate) struct Subscription {
@@ -71,6 +73,10 @@ pub(crate) struct Mailbox {
     pub(crate) next_subscription: u64,
     pub(crate) requests: Vec<String>,
     pub(crate) boot: String,
+    /// Messages that were handed in.
+    pub(crate) submitted: Vec<Bytes>,
+    /// Messages that were PUT into folders, by the folder's number.
+    pub(crate) put: Vec<(u64, Bytes)>,
     pub(crate) manners: Manners,
 }
 
@@ -111,6 +117,8 @@ impl Fake {
             next_subscription: 26,
             requests: Vec::new(),
             boot: "a".repeat(32),
+            submitted: Vec::new(),
+            put: Vec::new(),
             manners: Manners {
                 subscribe_status: None,
                 unsubscribe_delay: Duration::ZERO,
@@ -120,6 +128,7 @@ impl Fake {
                 sync: true,
                 event: None,
                 token_good: true,
+                submission: None,
             },
         };
         let fake = Arc::new(Self {
@@ -383,7 +392,7 @@ fn with(mut response: Response, fields: impl IntoIterator<Item = (&'static str, 
 async fn answer(State(door): State<Door>, request: Request<Body>) -> Response {
     let Door { fake, name } = door;
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, 1 << 20).await.unwrap();
+    let body = to_bytes(body, 64 << 20).await.unwrap();
     let elsewhere = fake.elsewhere.lock().get(name).cloned();
     if let Some(base) = elsewhere.filter(|_| parts.method.as_str() != "POLL") {
         fake.mailbox.lock().requests.push(format!("{name} sends {} elsewhere", parts.method));
@@ -448,6 +457,19 @@ impl Mailbox {
                 let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
                 let read = String::from_utf8_lossy(body).contains("read>1<");
                 reply(if self.touch(folder, item, maker, Some(read)) { 207 } else { 404 }, "")
+            }
+            "PUT" if path.contains("DavMailSubmissionURI") => {
+                if let Some((status, reason)) = self.manners.submission {
+                    let wait = ("retry-after", "77".to_owned());
+                    return with(reply(status, ""), [(headers::REASON, reason.to_owned()), wait]);
+                }
+                self.submitted.push(body.clone());
+                with(reply(201, ""), [(headers::SUBMISSION, "7f".to_owned())])
+            }
+            "PUT" => {
+                assert_eq!((get("if-none-match"), get(headers::CAUSE)), (Some("*"), Some("send")));
+                self.put.push((self.folder_of(&path).unwrap(), body.clone()));
+                reply(201, "")
             }
             "MOVE" if !leads_to_a_mailbox(parts) => reply(400, ""),
             "DELETE" | "MOVE" => {

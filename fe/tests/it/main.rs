@@ -11,6 +11,7 @@ mod hanging;
 mod item_operations;
 mod ping;
 mod placement;
+mod send;
 mod stalled;
 mod sync;
 mod tls;
