@@ -66,6 +66,17 @@ pub enum Event {
         /// For so many seconds.
         secs: u64,
     },
+    /// 3101: a device asks far too often. The number is ours.
+    DeviceLoops {
+        /// Whose.
+        user: String,
+        /// Which device.
+        device: String,
+        /// What it asked for.
+        command: &'static str,
+        /// It is sent away for so many seconds.
+        secs: u64,
+    },
 }
 
 impl Event {
@@ -80,6 +91,7 @@ impl Event {
             Self::AutdFailed { .. } => 3024,
             Self::AutdInitialized => 3025,
             Self::HeartbeatsShort { .. } => 3033,
+            Self::DeviceLoops { .. } => 3101,
         }
     }
 
@@ -87,7 +99,9 @@ impl Event {
     pub const fn level(&self) -> Level {
         match self {
             Self::Loaded { .. } | Self::AutdInitialized => Level::Information,
-            Self::HeartbeatsContradict { .. } | Self::HeartbeatsShort { .. } => Level::Warning,
+            Self::HeartbeatsContradict { .. } | Self::HeartbeatsShort { .. } | Self::DeviceLoops { .. } => {
+                Level::Warning
+            }
             Self::BackendSlow { .. }
             | Self::BackendProtected { .. }
             | Self::UdpPortUnavailable { .. }
@@ -119,6 +133,11 @@ impl fmt::Display for Event {
             Self::BackendSlow { backend } => write!(
                 f,
                 "back end [{backend}] did not answer in time; see that it runs, can be reached and is not overloaded"
+            ),
+            Self::DeviceLoops { user, device, command, secs } => write!(
+                f,
+                "device [{device}] of [{user}] sends [{command}] too often and is sent away for [{secs}] s; remove the account \
+                 from the device and add it again, or keep the device out ([devices] in fe.toml, directpush-be device block)"
             ),
             Self::BackendProtected { backend, secs } => write!(
                 f,

@@ -10,6 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use directpush_common::clock::Moment;
+use directpush_common::eas::provision::Provisioned;
 use directpush_common::names::{DeviceKey, FolderId, Guid, UserName};
 use directpush_common::numbers::Number;
 use directpush_common::sync::state::KeyState;
@@ -61,12 +62,14 @@ pub struct Rare {
     pub synced: Option<Watches>,
     /// The device has no AutdState.xml, as of `state`.
     pub no_autd: bool,
+    /// What it acknowledged last; of use only where a policy is in force.
+    pub provisioned: Option<Provisioned>,
 }
 
 impl Rare {
     fn is_idle(&self) -> bool {
         let told = self.unsent.is_empty() && self.unsynced_told.is_none();
-        told && self.refusals == 0 && self.synced.is_none() && !self.no_autd
+        told && self.refusals == 0 && self.synced.is_none() && !self.no_autd && self.provisioned.is_none()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::eas::folders::Folders;
 use crate::events;
 use crate::http::patience::Patience;
 use crate::push::{Engine, Words};
+use crate::throttle::Throttle;
 
 /// Messages that devices are sending at the same time take no more than this, in KiB, and about three times as much while
 /// they are composed.
@@ -52,6 +53,8 @@ pub struct Front {
     pub mail_room: Arc<Semaphore>,
     /// One line per request.
     pub access_log: Arc<AccessLog>,
+    /// How often a device may ask.
+    pub throttle: Throttle,
     /// How slow a device may be.
     pub patience: Patience,
     sampler: Mutex<Sampler>,
@@ -95,6 +98,7 @@ impl Front {
             desk: Desk::default(),
             mail_room: Arc::new(Semaphore::new(MAIL_ROOM_KIB)),
             access_log,
+            throttle: Throttle::new(config.throttle),
             patience: Patience::default(),
             sampler: Mutex::new(sampler),
             users: Mutex::default(),

@@ -17,6 +17,7 @@ pub mod front;
 pub mod http;
 pub mod push;
 mod server;
+pub mod throttle;
 
 pub use config::{BackendConfig, ChangeDelay, Config, Secret};
 pub use server::{Error, FrontEnd, Reloader, run};

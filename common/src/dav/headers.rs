@@ -21,7 +21,7 @@ pub const CONTENT_LOCATION: &str = "Content-Location";
 pub const BOOT: &str = "DirectPush-Boot";
 /// The act-for token.
 pub const ACT_FOR: &str = "DirectPush-Act-For";
-/// Why a request was refused: `credential`, `front-end`, `call-back`, `token`.
+/// Why a request was refused: `credential`, `front-end`, `call-back`, `token`, `devices`, and those of submission.
 pub const REASON: &str = "DirectPush-Reason";
 /// `<DeviceType>/<DeviceId>`, each encoded.
 pub const DEVICE: &str = "DirectPush-Device";
@@ -51,5 +51,15 @@ pub const KEPT: &str = "DirectPush-Kept";
 pub const COUNT: &str = "DirectPush-Count";
 /// What the back end calls a message that was handed in.
 pub const SUBMISSION: &str = "DirectPush-Submission";
+/// What the administrator ordered for a device: a [`super::standing::Order`].
+pub const ORDER: &str = "DirectPush-Order";
+/// Which policy is in force for the device's user: a [`super::standing::PolicyHash`].
+pub const POLICY: &str = "DirectPush-Policy";
+/// The device's User-Agent, percent-encoded.
+pub const AGENT: &str = "DirectPush-Agent";
+/// The protocol version of the device's request.
+pub const VERSION: &str = "DirectPush-Version";
+/// The command of the device's request.
+pub const COMMAND: &str = "DirectPush-Command";
 /// The scheme of a front end's own credential in `Authorization`.
 pub const FE_SCHEME: &str = "DirectPush";

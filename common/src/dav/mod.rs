@@ -19,6 +19,7 @@ pub mod properties;
 pub mod range;
 pub mod request;
 pub mod search;
+pub mod standing;
 pub mod subscribe;
 pub mod xml;
 

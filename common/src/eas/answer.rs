@@ -7,8 +7,8 @@
 use super::ping::PingResponse;
 use super::{Command, CommonStatus, Version};
 use crate::wbxml::tags::{
-    air_sync, compose_mail, folder_hierarchy, item_estimate, item_operations, move_items, ping, provision,
-    resolve_recipients, search, settings, validate_cert,
+    air_sync, compose_mail, find, folder_hierarchy, item_estimate, item_operations, move_items, ping,
+    provision, resolve_recipients, search, settings, validate_cert,
 };
 use crate::wbxml::{Tag, WbxmlError, Writer};
 
@@ -67,6 +67,22 @@ pub fn common_status_answer(command: Command, version: Version, status: CommonSt
     }
 }
 
+/// The answer to a device that may not be served (`provision::demand`). Below 14.0 a wipe is 403 to a device that sent no policy
+/// key ([MS-ASCMD] 2.2.2 Common Status Codes, 140).
+pub fn refusal_answer(
+    command: Command,
+    version: Version,
+    status: CommonStatus,
+    policy_key: Option<u32>,
+) -> Answer {
+    match common_status_answer(command, version, status) {
+        Answer::Http(449) if status == CommonStatus::RemoteWipeRequested && policy_key.is_none() => {
+            Answer::Http(403)
+        }
+        answer => answer,
+    }
+}
+
 /// The root element of a command's response and its Status child, for the commands that have one there.
 fn status_place(command: Command) -> Option<(Tag, Tag)> {
     Some(match command {
@@ -87,6 +103,7 @@ fn status_place(command: Command) -> Option<(Tag, Tag)> {
         Command::MoveItems => (move_items::MOVE_ITEMS, move_items::STATUS),
         Command::ItemOperations => (item_operations::ITEM_OPERATIONS, item_operations::STATUS),
         Command::Provision => (provision::PROVISION, provision::STATUS),
+        Command::Find => (find::FIND, find::STATUS),
         _ => return None,
     })
 }

@@ -1,10 +1,12 @@
 //! The commands of EAS: their names and their codes in the base64 query ([MS-ASHTTP] command codes).
 //!
-//! All are known, so that an unimplemented one can be told from nonsense in a log; OPTIONS lists only
-//! what this server carries out.
+//! All are known, so that one that is not carried out can be told from nonsense in a log; OPTIONS lists what
+//! Exchange lists.
 
 use std::fmt;
 use std::str::FromStr;
+
+use super::Version;
 
 /// A command; its value is the code of the base64 query.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -37,30 +39,19 @@ pub enum Command {
     Find = 23,
 }
 
-/// The commands that the server carries out, in the order in which Exchange lists them.
-pub const IMPLEMENTED: [Command; 13] = [
-    Command::Sync,
-    Command::SendMail,
-    Command::SmartForward,
-    Command::SmartReply,
-    Command::GetAttachment,
-    Command::FolderSync,
-    Command::MoveItems,
-    Command::GetItemEstimate,
-    Command::Ping,
-    Command::ItemOperations,
-    Command::Provision,
-    Command::ResolveRecipients,
-    Command::ValidateCert,
-];
-
-/// `IMPLEMENTED` as the value of `MS-ASProtocolCommands`.
-pub const IMPLEMENTED_LIST: &str = "Sync,SendMail,SmartForward,SmartReply,GetAttachment,FolderSync,\
-    MoveItems,GetItemEstimate,Ping,ItemOperations,Provision,ResolveRecipients,ValidateCert";
+/// The value of `MS-ASProtocolCommands`: what Exchange lists, in its order. Of these CreateCollection, DeleteCollection
+/// and MoveCollection are carried out by no server, not by Exchange either, and MeetingResponse not by this one
+/// ([`Command::is_of`]).
+pub const LISTED: &str = "Sync,SendMail,SmartForward,SmartReply,GetAttachment,GetHierarchy,CreateCollection,\
+                          DeleteCollection,MoveCollection,FolderSync,FolderCreate,FolderDelete,FolderUpdate,MoveItems,\
+                          GetItemEstimate,MeetingResponse,Search,Settings,Ping,ItemOperations,Provision,\
+                          ResolveRecipients,ValidateCert,Find";
 
 /// The same where push is switched off: a device that does not see Ping polls instead.
-pub const IMPLEMENTED_LIST_WITHOUT_PUSH: &str = "Sync,SendMail,SmartForward,SmartReply,GetAttachment,FolderSync,\
-    MoveItems,GetItemEstimate,ItemOperations,Provision,ResolveRecipients,ValidateCert";
+pub const LISTED_WITHOUT_PUSH: &str = "Sync,SendMail,SmartForward,SmartReply,GetAttachment,GetHierarchy,\
+                                       CreateCollection,DeleteCollection,MoveCollection,FolderSync,FolderCreate,\
+                                       FolderDelete,FolderUpdate,MoveItems,GetItemEstimate,MeetingResponse,Search,\
+                                       Settings,ItemOperations,Provision,ResolveRecipients,ValidateCert,Find";
 
 /// Not a command that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -136,9 +127,20 @@ impl Command {
         Self::ALL.get(usize::from(code)).copied().ok_or(UnknownCommand)
     }
 
-    /// Whether the server carries it out; if not, the answer is 501 or Status 137.
-    pub fn is_implemented(self) -> bool {
-        IMPLEMENTED.contains(&self)
+    /// Whether a device of this version may send it; if not, the answer is 501 or Status 137.
+    pub fn is_of(self, version: Version) -> bool {
+        match self {
+            // The last because the calendar is not served.
+            Self::CreateCollection
+            | Self::DeleteCollection
+            | Self::MoveCollection
+            | Self::MeetingResponse => false,
+            // ItemOperations and FolderSync took their place.
+            Self::GetAttachment | Self::GetHierarchy => version <= Version::V12_1,
+            Self::Settings | Self::ItemOperations => version >= Version::V12_0,
+            Self::Find => version >= Version::V16_1,
+            _ => true,
+        }
     }
 
     /// Whether its request carries a message.
@@ -182,8 +184,19 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_what_is_implemented() {
-        assert_eq!(IMPLEMENTED.map(Command::name).join(","), IMPLEMENTED_LIST);
-        assert_eq!(IMPLEMENTED_LIST.replace("Ping,", ""), IMPLEMENTED_LIST_WITHOUT_PUSH);
+    fn the_list_has_every_command_once_and_ping_only_with_push() {
+        let mut listed: Vec<Command> = LISTED.split(',').map(|name| name.parse().unwrap()).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, Command::ALL);
+        assert_eq!(LISTED.replace("Ping,", ""), LISTED_WITHOUT_PUSH);
+    }
+
+    #[test]
+    fn some_commands_are_of_some_versions_only() {
+        let of = |command: Command| Version::ALL.into_iter().filter(|it| command.is_of(*it)).count();
+        assert_eq!(
+            [Command::Find, Command::Settings, Command::GetAttachment, Command::Ping].map(of),
+            [1, 6, 3, 7]
+        );
     }
 }

@@ -5,16 +5,18 @@
 //!
 //! Not here: which keys are valid, and whether anybody must have a policy.
 
+mod demand;
 mod policy;
 #[cfg(test)]
 mod tests;
 
-pub use policy::{PolicyData, WAP_PERMISSIVE, permissive_policy};
+pub use demand::{Provisioned, demand};
+pub use policy::{BadSetting, Policy, PolicyData, PolicyInForce, SETTINGS, Setting, WAP_PERMISSIVE};
 
 use super::status::{CommonStatus, PolicyAcknowledgement, PolicyStatus, ProvisionStatus};
 use super::{Answer, Command, Malformed, Version, malformed_answer, number};
 use crate::wbxml::tags::provision::{
-    DATA, POLICIES, POLICY, POLICY_KEY, POLICY_TYPE, PROVISION, REMOTE_WIPE, STATUS,
+    ACCOUNT_ONLY_REMOTE_WIPE, DATA, POLICIES, POLICY, POLICY_KEY, POLICY_TYPE, PROVISION, REMOTE_WIPE, STATUS,
 };
 use crate::wbxml::tags::settings;
 use crate::wbxml::{Document, ElementRef, Limits, Tag, WbxmlError, Writer};
@@ -74,8 +76,8 @@ pub struct ProvisionRequest {
     pub device_information: Option<DeviceInformation>,
     /// What it wants of the policy; `None` in a mere report of a wipe.
     pub policy: Option<PolicyRequest>,
-    /// The device reports that it is wiping itself: the status it gives (1 is success).
-    pub remote_wipe: Option<i64>,
+    /// The device reports that it is wiping: which wipe, and the status it gives (1 is success).
+    pub remote_wipe: Option<(Wipe, i64)>,
 }
 
 /// What a device wants of its policy.
@@ -131,8 +133,8 @@ impl ProvisionRequest {
             if let Some(policy) = &self.policy {
                 writer.element(POLICIES, |writer| writer.element(POLICY, |writer| policy.write(writer)));
             }
-            if let Some(status) = self.remote_wipe {
-                writer.element(REMOTE_WIPE, |writer| writer.number(STATUS, status));
+            if let Some((wipe, status)) = self.remote_wipe {
+                writer.element(wipe.tag(), |writer| writer.number(STATUS, status));
             }
         })
     }
@@ -145,10 +147,11 @@ impl ProvisionRequest {
         if root.tag() != PROVISION {
             return Err(ProvisionError::NotProvision(root.tag()));
         }
-        let remote_wipe = match root.child(REMOTE_WIPE) {
-            Some(wipe) => {
-                let status = wipe.child_text(STATUS).and_then(|text| number(&text));
-                Some(status.ok_or(ProvisionError::Invalid(STATUS))?)
+        let mut wipes = [Wipe::Device, Wipe::Account].into_iter();
+        let remote_wipe = match wipes.find_map(|wipe| Some((wipe, root.child(wipe.tag())?))) {
+            Some((wipe, report)) => {
+                let status = report.child_text(STATUS).and_then(|text| number(&text));
+                Some((wipe, status.ok_or(ProvisionError::Invalid(STATUS))?))
             }
             None => None,
         };
@@ -199,7 +202,7 @@ impl PolicyRequest {
 }
 
 impl DeviceInformation {
-    fn write(&self, writer: &mut Writer) {
+    pub(super) fn write(&self, writer: &mut Writer) {
         writer.optional(settings::MODEL, self.model.as_ref());
         writer.optional(settings::IMEI, self.imei.as_ref());
         writer.optional(settings::FRIENDLY_NAME, self.friendly_name.as_ref());
@@ -210,7 +213,7 @@ impl DeviceInformation {
         writer.optional(settings::MOBILE_OPERATOR, self.mobile_operator.as_ref());
     }
 
-    fn read(set: ElementRef<'_>) -> Self {
+    pub(super) fn read(set: ElementRef<'_>) -> Self {
         let text = |tag| set.child_text(tag).map(std::borrow::Cow::into_owned);
         Self {
             model: text(settings::MODEL),
@@ -234,8 +237,26 @@ pub struct ProvisionResponse {
     pub status: ProvisionStatus,
     /// The policy.
     pub policy: Option<PolicyResponse>,
-    /// The device shall wipe itself.
-    pub remote_wipe: bool,
+    /// What the device shall remove.
+    pub wipe: Option<Wipe>,
+}
+
+/// What a device shall remove.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wipe {
+    /// Everything: `RemoteWipe`.
+    Device,
+    /// This account and what belongs to it: `AccountOnlyRemoteWipe`, from 16.1 up.
+    Account,
+}
+
+impl Wipe {
+    const fn tag(self) -> Tag {
+        match self {
+            Self::Device => REMOTE_WIPE,
+            Self::Account => ACCOUNT_ONLY_REMOTE_WIPE,
+        }
+    }
 }
 
 /// The policy of a response.
@@ -272,7 +293,7 @@ pub enum ProvisionResponseError {
 impl ProvisionResponse {
     /// A response that says nothing but this status.
     pub fn failed(status: ProvisionStatus) -> Self {
-        Self { device_information: None, status, policy: None, remote_wipe: false }
+        Self { device_information: None, status, policy: None, wipe: None }
     }
 
     /// The response's body. Order: DeviceInformation, Status, Policies, RemoteWipe.
@@ -288,8 +309,8 @@ impl ProvisionResponse {
             if let Some(policy) = &self.policy {
                 writer.element(POLICIES, |writer| writer.element(POLICY, |writer| policy.write(writer)));
             }
-            if self.remote_wipe {
-                writer.empty(REMOTE_WIPE);
+            if let Some(wipe) = self.wipe {
+                writer.empty(wipe.tag());
             }
         })
     }
@@ -315,7 +336,7 @@ impl ProvisionResponse {
                 .map(|information| information.child_text(settings::STATUS).as_deref() == Some("1")),
             status,
             policy: policy.map(PolicyResponse::read).transpose()?,
-            remote_wipe: root.child(REMOTE_WIPE).is_some(),
+            wipe: [Wipe::Device, Wipe::Account].into_iter().find(|wipe| root.child(wipe.tag()).is_some()),
         })
     }
 }

@@ -181,6 +181,32 @@ numbered! {
 }
 
 numbered! {
+    /// Answers of FolderCreate, FolderUpdate and FolderDelete ([MS-ASCMD] Status of each).
+    FolderChangeStatus {
+        /// Done.
+        Success = 1,
+        /// The parent has a folder of this name.
+        Exists = 2,
+        /// The folder is one of those that every mailbox has.
+        SpecialFolder = 3,
+        /// The folder does not exist.
+        NotFound = 4,
+        /// The parent does not exist.
+        ParentNotFound = 5,
+        /// Trouble on the server.
+        ServerError = 6,
+        /// The key is not known: FolderSync first.
+        InvalidSyncKey = 9,
+        /// The request lacks something.
+        Malformed = 10,
+        /// An error without a name.
+        UnknownError = 11,
+        /// An error without a name, on the server's side.
+        CodeUnknown = 12,
+    }
+}
+
+numbered! {
     /// Answers of GetItemEstimate ([MS-ASCMD] 2.2.3.177.7 Status (GetItemEstimate)).
     ItemEstimateStatus {
         /// Done.
@@ -236,6 +262,74 @@ numbered! {
         MoveAlwaysRequired = 155,
         /// This cannot be done with a conversation here.
         ActionNotSupported = 156,
+    }
+}
+
+numbered! {
+    /// Answers of Search, of its store ([MS-ASCMD] Status (Search)).
+    SearchStatus {
+        /// Done.
+        Success = 1,
+        /// The request breaks the protocol.
+        InvalidRequest = 2,
+        /// Trouble on the server.
+        ServerError = 3,
+        /// A link that leads nowhere (documents).
+        BadLink = 4,
+        /// The user may not (documents).
+        AccessDenied = 5,
+        /// It does not exist (documents).
+        NotFound = 6,
+        /// Another server does not answer (documents).
+        ConnectionFailed = 7,
+        /// The query has more parts than are searched for.
+        TooComplex = 8,
+        /// The index is not loaded.
+        IndexNotLoaded = 9,
+        /// Nothing was found in time; there may be something.
+        TimedOut = 10,
+        /// A folder is not known: FolderSync first.
+        FolderSyncRequired = 11,
+        /// The range begins behind the last result.
+        EndOfRange = 12,
+        /// Not searched here (documents).
+        AccessBlocked = 13,
+        /// A password is needed (documents).
+        CredentialsRequired = 14,
+    }
+}
+
+numbered! {
+    /// Answers of Find ([MS-ASCMD] Status (Find)).
+    FindStatus {
+        /// Done.
+        Success = 1,
+        /// The request cannot be carried out as it is.
+        InvalidRequest = 2,
+        /// A folder is not known: FolderSync first.
+        FolderSyncRequired = 3,
+        /// The range does not begin with 0.
+        InvalidRange = 4,
+    }
+}
+
+numbered! {
+    /// Answers of Settings, for the whole or a part ([MS-ASCMD] Status (Settings)).
+    SettingsStatus {
+        /// Done.
+        Success = 1,
+        /// The request breaks the protocol.
+        ProtocolError = 2,
+        /// The user may not.
+        AccessDenied = 3,
+        /// Trouble on the server.
+        ServerUnavailable = 4,
+        /// A value is not one that there is.
+        InvalidArguments = 5,
+        /// Values contradict each other.
+        ConflictingArguments = 6,
+        /// The policy does not want it.
+        DeniedByPolicy = 7,
     }
 }
 

@@ -136,6 +136,16 @@ impl Version {
         self >= Self::V14_1
     }
 
+    /// Whether the account alone can be removed from the device.
+    pub fn has_account_only_wipe(self) -> bool {
+        self >= Self::V16_1
+    }
+
+    /// Whether a user's addresses are told as those of an account.
+    pub fn has_accounts(self) -> bool {
+        self >= Self::V14_1
+    }
+
     /// Whether the class Notes exists.
     pub fn has_notes(self) -> bool {
         self >= Self::V14_0

@@ -153,7 +153,7 @@ impl CollectionState {
 }
 
 /// `FolderSyncFile`: the hierarchy that the device knows.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct FolderSyncState {
     /// [`STATE_VERSION`].
     pub version: u32,
@@ -164,7 +164,14 @@ pub struct FolderSyncState {
     /// The key before it and its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<(u32, Number)>,
+    /// Folders that the device itself made or changed after `hierarchy`, by their counters, and the hierarchy number of that
+    /// change, 0 for a removal: it need not be told of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<(u64, Number)>,
 }
+
+/// Own changes that are remembered; older ones are told to the device again, which does no harm.
+const OWN_MAX: usize = 64;
 
 impl FolderSyncState {
     /// Checks the version that was read.
@@ -189,14 +196,43 @@ impl FolderSyncState {
     #[must_use]
     pub fn answered(&self, key: u32, hierarchy: Number) -> Self {
         match self.known(key) {
-            Some(known) if known == hierarchy && key == self.key => *self,
+            Some(known) if known == hierarchy && key == self.key => self.clone(),
             known => Self {
                 version: STATE_VERSION,
                 key: self.key.max(key).wrapping_add(1).max(1),
                 hierarchy,
                 previous: known.map(|known| (key, known)),
+                own: Vec::new(),
             },
         }
+    }
+
+    /// The state after a response to a FolderCreate, FolderUpdate or FolderDelete with `key`, a known one. `own` is the
+    /// folder and the hierarchy number of the change, 0 for a removal. `alone` is the mailbox's hierarchy number if
+    /// nobody else changed anything since `key`.
+    #[must_use]
+    pub fn changed(&self, key: u32, own: (u64, Number), alone: Option<Number>) -> Self {
+        let known = self.known(key).unwrap_or_default();
+        let mut next = Self {
+            version: STATE_VERSION,
+            key: self.key.max(key).wrapping_add(1).max(1),
+            hierarchy: alone.unwrap_or(known),
+            previous: Some((key, known)),
+            own: Vec::new(),
+        };
+        if alone.is_none() {
+            next.own = if key == self.key { self.own.clone() } else { Vec::new() };
+            next.own.retain(|(folder, _)| *folder != own.0);
+            next.own.push(own);
+            let over = next.own.len().saturating_sub(OWN_MAX);
+            next.own.drain(..over);
+        }
+        next
+    }
+
+    /// Whether the device made this change itself.
+    pub fn is_own(&self, folder: u64, changed: Number) -> bool {
+        self.own.contains(&(folder, changed))
     }
 }
 
@@ -210,6 +246,18 @@ pub struct ProvisionState {
     /// The temporary key that the device has to acknowledge; 0 = none.
     #[serde(default)]
     pub pending_key: u32,
+    /// Hash of the policy that `policy_key` stands for; 0 = the one that forbids nothing.
+    #[serde(default)]
+    pub policy: u32,
+    /// Hash of the policy that was offered under `pending_key`.
+    #[serde(default)]
+    pub pending_policy: u32,
+    /// What the device said of its policy (1 applied, 2 in part, 3 not, 4 managed by somebody else); 0 = nothing yet.
+    #[serde(default)]
+    pub acknowledgement: u8,
+    /// The password by which a locked device can be opened, as the device sent it; empty = none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub recovery_password: String,
     /// DeviceInformation: names and values as sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub information: Vec<(String, String)>,
@@ -277,6 +325,20 @@ mod tests {
         let replay = second.answered(1, Number(6));
         assert_eq!((replay.known(1), replay.hierarchy), (Some(Number(5)), Number(6)));
         assert_eq!(second.answered(0, Number(6)).known(1), None);
+    }
+
+    #[test]
+    fn what_a_device_changes_itself_it_is_not_told_of() {
+        let first = FolderSyncState::default().answered(0, Number(5));
+        let alone = first.changed(1, (30, Number(6)), Some(Number(6)));
+        assert_eq!((alone.key, alone.known(2), alone.known(1)), (2, Some(Number(6)), Some(Number(5))));
+        assert!(alone.own.is_empty());
+        let beside = first.changed(1, (30, Number(7)), None);
+        assert_eq!(beside.known(2), Some(Number(5)), "somebody else's change is still to be told");
+        assert!(beside.is_own(30, Number(7)) && !beside.is_own(30, Number(8)));
+        let both = beside.changed(2, (31, Number(8)), None);
+        assert_eq!(both.own, [(30, Number(7)), (31, Number(8))]);
+        assert!(both.answered(3, Number(9)).own.is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use directpush_common::clock::Moment;
 use directpush_common::dav::headers;
+use directpush_common::eas::CommonStatus;
 use directpush_common::event::Event;
 use http::{HeaderMap, Method, StatusCode, header};
 use parking_lot::{Mutex, RwLock};
@@ -161,6 +162,9 @@ impl Answer {
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
                 let location = self.header(header::LOCATION.as_str()).unwrap_or_default();
                 Error::Moved { location: location.chars().take(LOCATION_CHARS_MAX).collect() }
+            }
+            StatusCode::FORBIDDEN if reason.as_deref() == Some("devices") => {
+                Error::Refused(CommonStatus::MaximumDevicesReached)
             }
             status => Error::Status { status, reason },
         }

@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use directpush_common::dav::headers;
-use directpush_common::names::DeviceKey;
+use directpush_common::dav::standing::{DeviceReport, Standing, WipeReport};
+use directpush_common::eas::{Command, Version};
+use directpush_common::names::{DeviceKey, encode_segment};
 use directpush_common::numbers::Number;
 use http::{StatusCode, header};
 
@@ -22,6 +24,35 @@ pub struct Fresh {
     pub state: u64,
     /// `DirectPush-Hierarchy`: the mailbox's hierarchy number.
     pub hierarchy: Number,
+    /// What was ordered for the device, and which policy it needs.
+    pub standing: Standing,
+}
+
+/// Which device asks and what for; the back end keeps a register of it.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// Whose.
+    pub session: &'a Session,
+    /// Which device.
+    pub device: &'a DeviceKey,
+    /// Its User-Agent.
+    pub agent: &'a str,
+    /// What it speaks.
+    pub version: Version,
+    /// What it asked for.
+    pub command: Command,
+}
+
+impl<'a> Asker<'a> {
+    fn call(&self, method: &'static str, path: &'a str) -> Call<'a> {
+        let mut call = Call::new(method, path, Some(self.session));
+        call.headers.push((headers::VERSION, self.version.to_string()));
+        call.headers.push((headers::COMMAND, self.command.to_string()));
+        if !self.agent.is_empty() {
+            call.headers.push((headers::AGENT, encode_segment(self.agent)));
+        }
+        call
+    }
 }
 
 /// The answer to a conditional GET.
@@ -62,13 +93,12 @@ impl Backend {
     /// [`super::Error`].
     pub async fn device_get(
         &self,
-        session: &Session,
-        device: &DeviceKey,
+        asker: Asker<'_>,
         object: &str,
         tag: Option<&str>,
     ) -> Result<(Object, Fresh)> {
-        let path = format!("{}{object}", device.state_url(&session.user));
-        let mut call = Call::new("GET", &path, Some(session));
+        let path = format!("{}{object}", asker.device.state_url(&asker.session.user));
+        let mut call = asker.call("GET", &path);
         call.answer_bytes_max = OBJECT_BYTES_MAX;
         if let Some(tag) = tag {
             call.headers.push((header::IF_NONE_MATCH.as_str(), tag.to_owned()));
@@ -89,14 +119,13 @@ impl Backend {
     /// [`super::Error`].
     pub async fn device_put(
         &self,
-        session: &Session,
-        device: &DeviceKey,
+        asker: Asker<'_>,
         object: &str,
         condition: If<'_>,
         content: impl Into<Bytes>,
     ) -> Result<(Put, Fresh)> {
-        let path = format!("{}{object}", device.state_url(&session.user));
-        let mut call = Call::new("PUT", &path, Some(session));
+        let path = format!("{}{object}", asker.device.state_url(&asker.session.user));
+        let mut call = asker.call("PUT", &path);
         match condition {
             If::Any => {}
             If::Absent => call.headers.push((header::IF_NONE_MATCH.as_str(), "*".to_owned())),
@@ -113,12 +142,26 @@ impl Backend {
             _ => Err(answer.into_error()),
         }
     }
+
+    /// Tells that a device wipes itself as it was ordered, or that it says it cannot.
+    ///
+    /// # Errors
+    /// [`super::Error`].
+    pub async fn report_wipe(&self, session: &Session, device: &DeviceKey, wipe: WipeReport) -> Result<()> {
+        let report = DeviceReport { device: device.to_string(), wipe };
+        let mut call = Call::new("POST", "/directpush/device", Some(session));
+        call.headers.push((header::CONTENT_TYPE.as_str(), "application/json".to_owned()));
+        call.body = serde_json::to_vec(&report).unwrap_or_default().into();
+        let answer = self.call(call).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(answer.into_error()) }
+    }
 }
 
 fn fresh(answer: &Answer) -> Fresh {
     Fresh {
         state: answer.number(headers::DEVICE_STATE).unwrap_or(0),
         hierarchy: answer.number(headers::HIERARCHY).unwrap_or(Number::ZERO),
+        standing: Standing::from_headers(|name| answer.header(name)),
     }
 }
 

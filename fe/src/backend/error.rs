@@ -5,6 +5,7 @@
 //! only when their heartbeats ran out. Each names its cause in the log line.
 
 use directpush_common::dav::DavError;
+use directpush_common::eas::CommonStatus;
 use http::StatusCode;
 
 /// The result of asking a back end.
@@ -49,6 +50,9 @@ pub enum Error {
         /// Seconds.
         retry_after_secs: u64,
     },
+    /// The device may not be served, or not before it has provisioned.
+    #[error("the device is refused: Status {0}")]
+    Refused(CommonStatus),
     /// A status that this question has no use for.
     #[error("unexpected status {status}")]
     Status {

@@ -170,7 +170,7 @@ impl Backend {
 }
 
 /// A write that names its maker, so that the device is not woken by what it did itself.
-fn as_device<'a>(
+pub(super) fn as_device<'a>(
     method: &'static str,
     path: &'a str,
     session: &'a Session,

@@ -3,6 +3,8 @@
 //! Settings keep the names an Exchange administrator knows, all in seconds. Unknown keys are
 //! mistakes. [`TEMPLATE`] is the commented file of defaults that `--print-config` writes.
 
+mod devices;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,9 @@ use directpush_common::push::heartbeat::{
 };
 
 use crate::backend::tls::{self, TlsFiles};
+use crate::throttle::Rates;
+
+pub use devices::{DeviceLists, DeviceRule};
 
 /// The commented defaults.
 pub const TEMPLATE: &str = include_str!("fe.toml");
@@ -98,6 +103,12 @@ pub struct Config {
     pub max_devices_per_user: u32,
     /// Pings that one user's devices may establish in a minute.
     pub max_pings_per_user_and_minute: u32,
+    /// Where devices reach the service, as `https://host`; none = as they call us.
+    pub public_url: Option<String>,
+    /// Which devices may come.
+    pub devices: DeviceLists,
+    /// How often a device may ask.
+    pub throttle: Rates,
     /// Connections of devices.
     pub max_connections: u32,
     /// Bytes of a message that a device sends, at most.
@@ -135,6 +146,9 @@ impl Config {
             change_delay: ChangeDelay::Secs(300),
             max_devices_per_user: 100,
             max_pings_per_user_and_minute: 600,
+            public_url: None,
+            devices: DeviceLists::default(),
+            throttle: Rates::unbounded(),
             max_connections: 200_000,
             mail_bytes: 25 << 20,
             allow_plaintext: false,
@@ -241,6 +255,9 @@ impl Config {
                 1..=1_000_000,
                 defaults.max_pings_per_user_and_minute,
             ),
+            public_url: read_public_url(root),
+            devices: devices::read_lists(root),
+            throttle: devices::read_rates(root),
             max_connections: root.secs("max_connections", 1..=10_000_000, defaults.max_connections),
             mail_bytes: usize::try_from(root.number(
                 "mail_bytes",
@@ -317,6 +334,25 @@ fn read_call_back_host(root: &mut Section<'_>) -> String {
         root.mistake("call_back_host", "is neither a host name nor an IPv4 address", cure);
     }
     host
+}
+
+fn read_public_url(root: &mut Section<'_>) -> Option<String> {
+    let url = root.string("public_url")?;
+    let url = url.trim_end_matches('/').to_owned();
+    let fits = reqwest::Url::parse(&url).is_ok_and(|parsed| {
+        parsed.scheme() == "https"
+            && parsed.path() == "/"
+            && parsed.query().is_none()
+            && parsed.host().is_some()
+    });
+    if !fits {
+        root.mistake(
+            "public_url",
+            "is not of the form https://host",
+            "public_url = \"https://mail.example.com\"",
+        );
+    }
+    Some(url)
 }
 
 fn read_change_delay(root: &mut Section<'_>) -> ChangeDelay {
@@ -454,6 +490,7 @@ mod tests {
             (60, 2700, 2883)
         );
         assert_eq!(config.change_delay, ChangeDelay::Secs(300));
+        assert_eq!(config.throttle, Rates::default());
         assert!(config.backends[0].default);
         assert!(!format!("{config:?}").contains("0123456789abcdef"));
     }
@@ -503,6 +540,23 @@ mod tests {
         }
         assert!(found.iter().any(|(_, key)| *key == "secret"));
         assert!(mistakes.iter().all(|it| !it.cure.is_empty()));
+    }
+
+    #[test]
+    fn devices_and_their_rates_are_read_and_their_mistakes_told() {
+        let text = format!(
+            "public_url = \"https://mail.example.com/\"\n{LEAST}[devices]\ndeny = [\"type:Old*\"]\n\
+             [throttle]\npings_per_minute = 5\n"
+        );
+        let config = Config::from_toml(&text, "fe.toml").unwrap();
+        assert_eq!(config.public_url.as_deref(), Some("https://mail.example.com"));
+        assert_eq!((config.devices.deny.len(), config.throttle.pings), (1, 5));
+        let text = format!(
+            "public_url = \"mail\"\n{LEAST}[devices]\ndeny = [\"Old\"]\n[throttle]\nmax_delay = 5\nper = 1\n"
+        );
+        let Mistakes(mistakes) = Config::from_toml(&text, "fe.toml").unwrap_err();
+        let keys: Vec<_> = mistakes.iter().map(|it| it.key.as_str()).collect();
+        assert_eq!(keys, ["public_url", "devices.deny", "throttle.max_delay", "throttle.per"]);
     }
 
     #[test]

@@ -13,18 +13,21 @@ use directpush_common::clock::Moment;
 use directpush_common::eas::request_line::RequestHeaders;
 use directpush_common::eas::{
     CONTENT_TYPE, Command, CommonStatus, Malformed, RequestLine, command, common_status_answer,
-    header as eas, is_service_path, is_wbxml_content_type, malformed_answer, version,
+    header as eas, is_service_path, is_wbxml_content_type, malformed_answer, refusal_answer, version,
 };
+use directpush_common::event::Event;
 use directpush_common::names::DeviceKey;
 use directpush_common::w3c::activesync_query;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::autodiscover::{self, Form};
 use super::{Reaction, Request};
 use crate::access_log::Entry;
 use crate::auth::{Credential, Proof};
 use crate::backend::{self, HOPS_MAX, Session};
+use crate::events;
 use crate::front::{Front, MAIL_ROOM_KIB};
 use crate::http::{Ends, Seat, body, gzip};
 
@@ -71,10 +74,14 @@ struct Log {
 }
 
 async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment, log: &mut Log) -> Response {
-    if !is_service_path(parts.uri.path()) {
+    let discovers = autodiscover::form(parts.uri.path());
+    if discovers == Some(Form::Json) {
+        return autodiscover::json(front, parts);
+    }
+    if discovers.is_none() && !is_service_path(parts.uri.path()) {
         return closing(StatusCode::NOT_FOUND);
     }
-    if parts.method != Method::POST && parts.method != Method::OPTIONS {
+    if discovers.is_none() && parts.method != Method::POST && parts.method != Method::OPTIONS {
         let mut response = closing(StatusCode::METHOD_NOT_ALLOWED);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("OPTIONS,POST"));
         return response;
@@ -88,7 +95,7 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         Ok(session) => session,
         Err(refusal) => return refusal,
     };
-    if parts.method == Method::OPTIONS {
+    if discovers.is_none() && parts.method == Method::OPTIONS {
         return options(front, &session);
     }
     // Only who proved a password has a body read.
@@ -104,6 +111,9 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         Err(status) => return closing(status),
     };
     log.received = received.len() as u64;
+    if discovers.is_some() {
+        return discover(front, parts, &session, received).await;
+    }
     let (mut logons, mut hops) = (0, 0);
     loop {
         let line = match request_line(parts) {
@@ -139,6 +149,10 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
                     Err(refusal) => return refusal,
                 };
             }
+            Err(backend::Error::Refused(status)) => {
+                let answer = refusal_answer(line.command, line.version, status, line.policy_key);
+                return finish(answer.into(), log);
+            }
             Err(error) => {
                 front.backends.of(&session).complain(line.command.name(), &error);
                 if error.status() == Some(StatusCode::INSUFFICIENT_STORAGE) {
@@ -162,6 +176,28 @@ async fn room(front: &Front, parts: &Parts, bytes_max: usize) -> Option<Option<O
     let waiting = Arc::clone(&front.mail_room).acquire_many_owned(kib);
     let room = tokio::time::timeout(Duration::from_secs(ROOM_SECS), waiting).await;
     room.ok().and_then(Result::ok).map(Some)
+}
+
+/// Autodiscover in its XML form, once more where the mailbox has moved.
+async fn discover(front: &Front, parts: &Parts, session: &Session, body: Bytes) -> Response {
+    let first = autodiscover::xml(front, parts, session, body.clone()).await;
+    let answer = match first {
+        Err(backend::Error::Moved { location }) if front.backends.follow(session, &location) => {
+            autodiscover::xml(front, parts, session, body).await
+        }
+        first => first,
+    };
+    match answer {
+        Ok(response) => response,
+        Err(backend::Error::Credential) => {
+            front.logons.forget(session);
+            unauthorized()
+        }
+        Err(error) => {
+            front.backends.of(session).complain("Autodiscover", &error);
+            busy(retry_after(&error))
+        }
+    }
 }
 
 /// The session behind a credential; else what is answered.
@@ -208,7 +244,7 @@ async fn command(
     if !session.sync {
         return refuse(CommonStatus::UserDisabledForSync);
     }
-    if !line.command.is_implemented() {
+    if !line.command.is_of(line.version) {
         return refuse(CommonStatus::CommandNotSupported);
     }
     let kind = text(&parts.headers, header::CONTENT_TYPE.as_str());
@@ -231,12 +267,29 @@ async fn command(
         began,
         agent: front.words.share(agent.get(..200).unwrap_or(agent)),
     };
+    let throttle = &front.throttle;
+    if let Some(away) = throttle.count(request.device.hash, line.command, &request.body, began) {
+        if away.new {
+            let (user, device) = (session.user.to_string(), request.device.key.to_string());
+            let command = line.command.name();
+            events::log(&Event::DeviceLoops { user, device, command, secs: away.secs });
+        }
+        return Ok(Reaction::Busy(away.secs));
+    }
+    super::standing::gate(&request).await?;
     // Boxed, so that the largest command does not set the size of every request's future.
     match line.command {
         Command::Ping => Box::pin(super::ping::run(&request)).await,
         Command::Sync => Box::pin(super::sync::run(&request)).await,
         Command::FolderSync => Box::pin(super::folder_sync::run(&request)).await,
+        Command::FolderCreate => Box::pin(super::folder_create::run(&request)).await,
+        Command::FolderUpdate => Box::pin(super::folder_update::run(&request)).await,
+        Command::FolderDelete => Box::pin(super::folder_delete::run(&request)).await,
+        Command::GetHierarchy => Box::pin(super::get_hierarchy::run(&request)).await,
         Command::GetItemEstimate => Box::pin(super::estimate::run(&request)).await,
+        Command::Search => Box::pin(super::search::run(&request)).await,
+        Command::Find => Box::pin(super::find::run(&request)).await,
+        Command::Settings => Box::pin(super::settings::run(&request)).await,
         Command::Provision => Box::pin(super::provision::run(&request)).await,
         Command::ItemOperations => Box::pin(super::item_operations::run(&request)).await,
         Command::GetAttachment => Box::pin(super::get_attachment::run(&request)).await,
@@ -281,7 +334,7 @@ fn finish(reaction: Reaction, log: &mut Log) -> Response {
 /// The commands that this user is told of: without Ping where push is off.
 pub fn commands(front: &Front, session: &Session) -> &'static str {
     let push = front.config.direct_push && session.push;
-    if push { command::IMPLEMENTED_LIST } else { command::IMPLEMENTED_LIST_WITHOUT_PUSH }
+    if push { command::LISTED } else { command::LISTED_WITHOUT_PUSH }
 }
 
 fn options(front: &Front, session: &Session) -> Response {

@@ -8,6 +8,7 @@ use directpush_common::eas::folder_sync::{
     Folder as WireFolder, FolderSyncRequest, FolderSyncResponse, FolderType, HierarchyChanges,
 };
 use directpush_common::eas::status::FolderSyncStatus;
+use directpush_common::names::FolderId;
 use directpush_common::numbers::Number;
 use directpush_common::sync::state::FolderSyncState;
 use directpush_common::wbxml::Limits;
@@ -49,7 +50,8 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         let mut known = request.device.known.lock();
         known.folder_synced(after.hierarchy, loaded.fresh.state, fresh.state);
     }
-    let changes = changes(&hierarchy, since, after.key);
+    let known = |folder: FolderId, changed| key == before.key && before.is_own(folder.counter, changed);
+    let changes = changes(&hierarchy, since, after.key, known);
     let note = format!(
         "Fc{}_St1_Sk{}",
         changes.added.len() + changes.updated.len() + changes.deleted.len(),
@@ -64,25 +66,38 @@ fn failed(status: FolderSyncStatus) -> Reaction {
     Reaction::Body(FolderSyncResponse::Failed(status).encode(), format!("St{status}"))
 }
 
-fn changes(hierarchy: &Hierarchy, since: Number, key: u32) -> HierarchyChanges {
+/// What the device is told; `known` says which changes it made itself.
+fn changes(
+    hierarchy: &Hierarchy,
+    since: Number,
+    key: u32,
+    known: impl Fn(FolderId, Number) -> bool,
+) -> HierarchyChanges {
     let mut changes = HierarchyChanges { sync_key: key.to_string(), ..HierarchyChanges::default() };
     let mut folders: Vec<&Folder> = hierarchy.folders.iter().collect();
     // Parents before their children: a parent's id is always the smaller counter unless it was moved.
     folders.sort_by_key(|folder| (depth(hierarchy, folder), folder.id));
+    folders.retain(|folder| !known(folder.id, folder.changed));
     for folder in folders {
-        let wire = WireFolder {
-            server_id: folder.id.to_string(),
-            parent_id: folder.parent.map_or_else(|| "0".to_owned(), |parent| parent.to_string()),
-            display_name: folder.name.clone(),
-            kind: FolderType::from_code(i64::from(folder.folder_type)).unwrap_or(FolderType::Unknown),
-        };
+        let wire = wire(folder);
         if folder.created > since { changes.added.push(wire) } else { changes.updated.push(wire) }
     }
     // A device that begins has nothing that could be deleted.
     if since != Number::ZERO {
-        changes.deleted = hierarchy.removed.iter().map(ToString::to_string).collect();
+        let removed = hierarchy.removed.iter().filter(|removed| !known(**removed, Number::ZERO));
+        changes.deleted = removed.map(ToString::to_string).collect();
     }
     changes
+}
+
+/// A folder as devices see it.
+pub fn wire(folder: &Folder) -> WireFolder {
+    WireFolder {
+        server_id: folder.id.to_string(),
+        parent_id: folder.parent.map_or_else(|| "0".to_owned(), |parent| parent.to_string()),
+        display_name: folder.name.clone(),
+        kind: FolderType::from_code(i64::from(folder.folder_type)).unwrap_or(FolderType::Unknown),
+    }
 }
 
 /// Folders above this one within the answer; bounded, should they lie in a ring.

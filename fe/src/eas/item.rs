@@ -68,12 +68,16 @@ pub async fn live(request: &Request, place: Place) -> Result<Option<Live>> {
 pub async fn message(request: &Request, folder: &Folder, place: Place) -> Result<Option<(Bytes, Facts)>> {
     let Some(live) = live(request, place).await? else { return Ok(None) };
     let Some(mime) = request.backend().item_get(&request.session, place).await? else { return Ok(None) };
-    let facts = Facts {
+    Ok(Some((mime, facts(request, folder, place, &live))))
+}
+
+/// What a folder knows of an item, as the renderer needs it.
+pub fn facts(request: &Request, folder: &Folder, place: Place, live: &Live) -> Facts {
+    Facts {
         read: live.read,
         date: live.date,
         reference: format!("{:x}:{}", folder.id.counter, place.item),
         draft: folder.folder_type == DRAFTS,
         marks: render::marks(&live.marks, request.line.version),
-    };
-    Ok(Some((mime, facts)))
+    }
 }

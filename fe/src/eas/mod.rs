@@ -4,13 +4,21 @@
 //! does the rest. Reading and writing the bodies is `common::eas`, planning a Sync `common::sync`,
 //! deciding a Ping `common::push`.
 
+pub mod autodiscover;
 pub mod compose;
 pub mod content;
 pub mod dispatch;
 pub mod estimate;
+pub mod find;
+pub mod folder_change;
+pub mod folder_create;
+pub mod folder_delete;
 pub mod folder_sync;
+pub mod folder_update;
 pub mod folders;
+pub mod found;
 pub mod get_attachment;
+pub mod get_hierarchy;
 pub mod hanging;
 pub mod item;
 pub mod item_operations;
@@ -22,8 +30,11 @@ pub mod provision;
 pub mod question;
 pub mod render;
 pub mod resolve_recipients;
+pub mod search;
 pub mod send_mail;
 pub mod sent;
+pub mod settings;
+pub mod standing;
 pub mod state;
 pub mod sync;
 pub mod sync_collection;
@@ -36,6 +47,7 @@ use directpush_common::clock::Moment;
 use directpush_common::eas::{Answer, RequestLine};
 use http::{HeaderValue, StatusCode};
 
+use crate::backend::device::Asker;
 use crate::backend::{Backend, Session};
 use crate::device::Device;
 use crate::front::Front;
@@ -67,6 +79,17 @@ impl Request {
     /// The user's back end.
     pub fn backend(&self) -> &Arc<Backend> {
         self.front.backends.of(&self.session)
+    }
+
+    /// Who asks, for the device's state objects.
+    pub fn asker(&self) -> Asker<'_> {
+        Asker {
+            session: &self.session,
+            device: &self.device.key,
+            agent: &self.agent,
+            version: self.line.version,
+            command: self.line.command,
+        }
     }
 
     /// The moment `secs` seconds from now.

@@ -26,10 +26,12 @@ const TROUBLE_HOLD_SECS: u64 = 3;
 /// Carries out the command.
 ///
 /// # Errors
-/// Only [`backend::Error::Credential`] and [`backend::Error::Moved`]; other trouble is Status 8.
+/// Only [`backend::Error::Credential`], [`backend::Error::Moved`] and [`backend::Error::Refused`]; other trouble is Status 8.
 pub async fn run(request: &Request) -> Result<Reaction> {
     match ping(request).await {
-        Err(error @ (backend::Error::Credential | backend::Error::Moved { .. })) => Err(error),
+        Err(
+            error @ (backend::Error::Credential | backend::Error::Moved { .. } | backend::Error::Refused(_)),
+        ) => Err(error),
         Err(error) => {
             request.backend().complain("Ping", &error);
             Ok(trouble(request))

@@ -14,7 +14,7 @@ use directpush_common::numbers::Number;
 use directpush_common::sync::state::{CollectionState, FolderSyncState};
 
 use super::state::{self, AUTD, FOLDER_SYNC};
-use super::{Request, folders};
+use super::{Request, folders, standing};
 use crate::backend::Result;
 use crate::backend::device::{Fresh, If, Object, Put};
 use crate::push::{Watch, Watches};
@@ -147,8 +147,7 @@ async fn stored(request: &Request) -> Result<Stored> {
         known.autd.clone().zip(known.watches.clone())
     };
     let tag = remembered.as_ref().map(|((tag, _), _)| &**tag);
-    let (object, fresh) =
-        request.backend().device_get(&request.session, &request.device.key, AUTD, tag).await?;
+    let (object, fresh) = request.backend().device_get(request.asker(), AUTD, tag).await?;
     Ok(match (object, remembered) {
         (Object::Same, Some(((_, heartbeat_secs), watches))) => {
             let folders = watches.folders().iter().map(|watch| AutdFolder {
@@ -188,7 +187,7 @@ async fn stored(request: &Request) -> Result<Stored> {
 async fn put(request: &Request, autd: &AutdState, before: u64) -> Result<Fresh> {
     let content = autd.to_xml();
     // The last full Ping wins, whichever front end it came to.
-    let put = request.backend().device_put(&request.session, &request.device.key, AUTD, If::Any, content);
+    let put = request.backend().device_put(request.asker(), AUTD, If::Any, content);
     let (put, fresh) = put.await?;
     let mut known = request.device.known.lock();
     // Our own write moved the number; what was true before it still is, but for the folder list.
@@ -224,6 +223,10 @@ fn lists(watches: &Watches, folders: &[AutdFolder]) -> bool {
 /// [`crate::backend::Error`].
 pub async fn complete(request: &Request, parameters: Parameters) -> Result<Option<Complete>> {
     let Parameters { autd, fresh, remembered } = parameters;
+    if !standing::lets_ping(request, &fresh).await? {
+        request.device.known.lock().state = 0;
+        return Ok(None);
+    }
     let (valid, seen, watches) = {
         let known = request.device.known.lock();
         (known.state == fresh.state && fresh.state != 0, known.seen, known.watches.clone())

@@ -4,15 +4,15 @@
 //! written anew.
 
 use bytes::Bytes;
-use directpush_common::names::{DeviceKey, FolderId};
+use directpush_common::names::FolderId;
 use directpush_common::sync::cache::SyncCache;
 use directpush_common::sync::state::{CollectionState, FolderSyncState, ProvisionState, UnknownVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Request;
+use super::{Request, standing};
+use crate::backend::Result;
 use crate::backend::device::{Fresh, If, Object, Put};
-use crate::backend::{Backend, Result, Session};
 
 /// A kind of state object.
 pub trait StateObject: DeserializeOwned + Serialize + Sized {
@@ -73,32 +73,34 @@ pub struct Loaded<T> {
     pub fresh: Fresh,
 }
 
-/// Reads an object.
+/// Reads an object, of a device that may be served.
+///
+/// # Errors
+/// [`crate::backend::Error`]; `Refused` when the device must provision first, or is kept out.
+pub async fn load<T: StateObject>(request: &Request, name: &str) -> Result<Loaded<T>> {
+    let loaded = load_unchecked(request, name).await?;
+    standing::check(request, &loaded.fresh).await?;
+    Ok(loaded)
+}
+
+/// Reads an object, whatever the device's standing.
 ///
 /// # Errors
 /// [`crate::backend::Error`].
-pub async fn load<T: StateObject>(request: &Request, name: &str) -> Result<Loaded<T>> {
-    load_of(request.backend(), &request.session, &request.device.key, name).await
-}
-
-async fn load_of<T: StateObject>(
-    backend: &Backend,
-    session: &Session,
-    device: &DeviceKey,
-    name: &str,
-) -> Result<Loaded<T>> {
-    let (object, fresh) = backend.device_get(session, device, name, None).await?;
+pub async fn load_unchecked<T: StateObject>(request: &Request, name: &str) -> Result<Loaded<T>> {
+    let (user, device) = (&request.session.user, &request.device.key);
+    let (object, fresh) = request.backend().device_get(request.asker(), name, None).await?;
     let Object::Is(tag, content) = object else {
         return Ok(Loaded { value: None, tag: None, fresh });
     };
     let value = match serde_json::from_slice::<T>(&content).map(StateObject::checked) {
         Ok(Ok(value)) => Some(value),
         Ok(Err(error)) => {
-            tracing::warn!(user = %session.user, %device, object = name, %error, "a state object is not used");
+            tracing::warn!(%user, %device, object = name, %error, "a state object is not used");
             None
         }
         Err(error) => {
-            tracing::warn!(user = %session.user, %device, object = name, %error, "a state object is corrupt");
+            tracing::warn!(%user, %device, object = name, %error, "a state object is corrupt");
             None
         }
     };
@@ -117,5 +119,5 @@ pub async fn save<T: StateObject>(
 ) -> Result<(Put, Fresh)> {
     let content = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
     let condition = tag.map_or(If::Absent, If::Tag);
-    request.backend().device_put(&request.session, &request.device.key, name, condition, content).await
+    request.backend().device_put(request.asker(), name, condition, content).await
 }

@@ -97,8 +97,7 @@ async fn keep(request: &Request, asked: &SyncRequest, cached: Option<&SyncCache>
     }
     let content = serde_json::to_vec(&cache).unwrap_or_default();
     let before = request.device.known.lock().state;
-    let (backend, device) = (request.backend(), &request.device.key);
-    let put = backend.device_put(&request.session, device, SYNC_REQUEST, If::Any, content).await?;
+    let put = request.backend().device_put(request.asker(), SYNC_REQUEST, If::Any, content).await?;
     // Nothing of what is remembered is in this object.
     let (_, fresh) = put;
     let mut known = request.device.known.lock();

@@ -37,6 +37,7 @@ async fn request_lines_that_cannot_be_served() {
     for (query, version, status) in [
         ("Cmd=NotExist&User=alice&DeviceId=A&DeviceType=T", "12.1", 501),
         ("Cmd=MeetingResponse&User=alice&DeviceId=A&DeviceType=T", "12.1", 501),
+        ("Cmd=MoveCollection&User=alice&DeviceId=A&DeviceType=T", "12.1", 501),
         ("Cmd=Ping&User=alice&DeviceId=A&DeviceType=T", "3.7", 400),
         ("Cmd=Ping&User=alice&DeviceType=T", "12.1", 400),
         ("Cmd=Ping&User=alice&DeviceId=%2e%2e%2fx&DeviceType=T", "12.1", 400),

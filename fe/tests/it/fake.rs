@@ -14,13 +14,17 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::response::Response;
 use directpush_common::change::{Cause, Entry, EntryKind, Gone, Live, Maker};
+use directpush_common::dav::find::{Find, Found, Texts};
 use directpush_common::dav::hierarchy::{self, Class, Folder, Hierarchy};
 use directpush_common::dav::items::{Items, ItemsRequest};
 use directpush_common::dav::poll::{SubscriptionAnswer, SubscriptionStatus, write as write_answers};
+use directpush_common::dav::standing::Standing;
 use directpush_common::dav::subscribe::{Already, DeviceEvent, Since, Subscribe, Subscribed, parse_ids};
 use directpush_common::dav::{headers, xml};
+use directpush_common::directory::{DirectoryAnswer, DirectoryQuery, Person};
+use directpush_common::eas::provision::{Policy, PolicyInForce};
 use directpush_common::httpu::{Notify, SubscriptionId};
-use directpush_common::names::{FolderId, Guid, ItemId};
+use directpush_common::names::{FolderId, Guid, ItemId, decode_segment};
 use directpush_common::numbers::{CollectionToken, Number};
 use directpush_common::push::wake::{Wake, wake};
 use http::{Request, StatusCode};
@@ -54,6 +58,24 @@ pub(crate) struct Manners {
     pub(crate) token_good: bool,
     /// What a message that is handed in is answered, and the reason; else it is taken.
     pub(crate) submission: Option<(u16, &'static str)>,
+    /// What it says of every device, and the policy behind it.
+    pub(crate) standing: Standing,
+    pub(crate) policy: Policy,
+    /// Searches end before all is looked at.
+    pub(crate) search_incomplete: bool,
+    /// The user has as many devices as may be.
+    pub(crate) devices_full: bool,
+}
+
+/// A folder that a device made.
+#[derive(Clone)]
+pub(crate) struct Made {
+    pub(crate) counter: u64,
+    pub(crate) parent: Option<u64>,
+    pub(crate) name: String,
+    pub(crate) folder_type: u8,
+    pub(crate) created: u64,
+    pub(crate) changed: u64,
 }
 
 pub(crate) struct Subscription {
@@ -63,6 +85,8 @@ pub(crate) struct Subscription {
 
 pub(crate) struct Mailbox {
     pub(crate) folders: Vec<(u64, &'static str, u8, Class)>,
+    pub(crate) made: Vec<Made>,
+    pub(crate) unmade: Vec<(u64, u64)>,
     pub(crate) hierarchy: u64,
     pub(crate) objects: BTreeMap<String, (u64, Bytes)>,
     pub(crate) device_state: u64,
@@ -78,6 +102,12 @@ pub(crate) struct Mailbox {
     /// Messages that were PUT into folders, by the folder's number.
     pub(crate) put: Vec<(u64, Bytes)>,
     pub(crate) manners: Manners,
+    /// What devices reported of wipes.
+    pub(crate) wipes: Vec<String>,
+    /// Passwords that were tried.
+    pub(crate) tried: Vec<String>,
+    /// Agent, version and command of the last question for device state.
+    pub(crate) asked_by: [String; 3],
 }
 
 pub(crate) struct Fake {
@@ -107,6 +137,8 @@ impl Fake {
                 (2, "Deleted%20Items", 4, Class::Email),
                 (3, "Calendar", 8, Class::Calendar),
             ],
+            made: Vec::new(),
+            unmade: Vec::new(),
             hierarchy: 3,
             objects: BTreeMap::new(),
             device_state: 0,
@@ -129,7 +161,14 @@ impl Fake {
                 event: None,
                 token_good: true,
                 submission: None,
+                standing: Standing::default(),
+                policy: Policy::default(),
+                search_incomplete: false,
+                devices_full: false,
             },
+            wipes: Vec::new(),
+            tried: Vec::new(),
+            asked_by: Default::default(),
         };
         let fake = Arc::new(Self {
             address: listener.local_addr().unwrap(),
@@ -316,10 +355,21 @@ impl Mailbox {
             changed: Number(counter),
             url: format!("/exchange/alice@example.com/{name}/"),
         };
+        let made = self.made.iter().filter(|made| made.changed > since.0).map(|made| Folder {
+            id: folder_id(made.counter),
+            parent: made.parent.map(folder_id),
+            folder_type: made.folder_type,
+            class: Class::Email,
+            name: made.name.clone(),
+            created: Number(made.created),
+            changed: Number(made.changed),
+            url: format!("/exchange/alice@example.com/{}/", made.name),
+        });
+        let unmade = self.unmade.iter().filter(|(_, number)| *number > since.0);
         Hierarchy {
             number: Number(self.hierarchy),
-            folders: folders.map(folder).collect(),
-            removed: Vec::new(),
+            folders: folders.map(folder).chain(made).collect(),
+            removed: unmade.map(|(counter, _)| folder_id(*counter)).collect(),
         }
     }
 
@@ -373,6 +423,11 @@ impl Mailbox {
         entry.changed = number;
         true
     }
+}
+
+fn person() -> Person {
+    let addresses = vec![USER.into(), "a.smith@example.com".into()];
+    Person { name: "Alice Smith".into(), user: USER.into(), addresses }
 }
 
 fn reply(status: u16, body: impl Into<Body>) -> Response {
@@ -432,7 +487,25 @@ impl Mailbox {
         assert_eq!(get(headers::ACT_FOR), Some("token"), "{method} {path}");
         let object = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
         self.requests.push(format!("{method} {object}"));
+        if path == "/directpush/device" {
+            self.wipes.push(String::from_utf8(body.to_vec()).unwrap());
+            return reply(200, "");
+        }
+        if path == "/directpush/directory" {
+            let query: DirectoryQuery = serde_json::from_slice(body).unwrap();
+            let entries: Vec<_> = [person()].into_iter().filter(|it| query.wanted().means(it)).collect();
+            let answer = DirectoryAnswer { total: entries.len(), entries };
+            return reply(200, serde_json::to_vec(&answer).unwrap());
+        }
+        if path.contains("/NON_IPM_SUBTREE/Settings/") {
+            return self.settings_object(method, &path, body);
+        }
         if path.contains("/NON_IPM_SUBTREE/") {
+            self.asked_by = [headers::AGENT, headers::VERSION, headers::COMMAND]
+                .map(|name| get(name).unwrap_or_default().to_owned());
+            if self.manners.devices_full && method == "PUT" {
+                return with(reply(403, ""), [(headers::REASON, "devices".to_owned())]);
+            }
             return self.device_object(method, &path, get("if-none-match"), get("if-match"), body);
         }
         let maker = Maker {
@@ -472,6 +545,13 @@ impl Mailbox {
                 reply(201, "")
             }
             "MOVE" if !leads_to_a_mailbox(parts) => reply(400, ""),
+            "MKCOL" => self.make_folder(&path, get(headers::FOLDER_TYPE).unwrap().parse().unwrap()),
+            "MOVE" if path.ends_with('/') => {
+                let destination = get("destination").unwrap().parse::<http::Uri>().unwrap();
+                assert_eq!(get("overwrite"), Some("F"));
+                self.move_folder(&path, destination.path())
+            }
+            "DELETE" if path.ends_with('/') => self.delete_folder(&path),
             "DELETE" | "MOVE" => {
                 let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
                 if !self.touch(folder, item, maker, None) {
@@ -484,8 +564,94 @@ impl Mailbox {
         }
     }
 
-    fn logon(&self, body: &Bytes) -> Response {
+    /// The parent and the name that a URL says.
+    fn place_of(path: &str) -> (Option<u64>, String) {
+        let (above, name) = path.trim_end_matches('/').rsplit_once('/').unwrap();
+        let parent = above.rsplit('/').next().unwrap().parse::<FolderId>().ok();
+        (parent.map(|parent| parent.counter), decode_segment(name).unwrap())
+    }
+
+    /// Why nothing can be there.
+    fn in_the_way(&self, parent: Option<u64>, name: &str, taken: u16) -> Option<u16> {
+        let known = |counter: &u64| {
+            self.folders.iter().any(|it| it.0 == *counter)
+                || self.made.iter().any(|it| it.counter == *counter)
+        };
+        let here = self.made.iter().any(|it| it.parent == parent && it.name == name)
+            || (parent.is_none() && self.folders.iter().any(|it| it.1.replace("%20", " ") == name));
+        match parent {
+            Some(parent) if !known(&parent) => Some(409),
+            _ => here.then_some(taken),
+        }
+    }
+
+    fn make_folder(&mut self, path: &str, folder_type: u8) -> Response {
+        let (parent, name) = Self::place_of(path);
+        if let Some(status) = self.in_the_way(parent, &name, 405) {
+            return reply(status, "");
+        }
+        self.hierarchy += 1;
+        let (counter, number) = (100 + self.hierarchy, self.hierarchy);
+        self.made.push(Made { counter, parent, name, folder_type, created: number, changed: number });
+        let url = folder_id(counter).permanent_url(&USER.parse().unwrap());
+        with(reply(201, ""), [(headers::CONTENT_LOCATION, url)])
+    }
+
+    fn move_folder(&mut self, path: &str, to: &str) -> Response {
+        let counter = self.folder_of(path).unwrap();
+        let (parent, name) = Self::place_of(to);
+        if self.folders.iter().any(|it| it.0 == counter) {
+            return reply(403, "");
+        }
+        if let Some(status) = self.in_the_way(parent, &name, 412) {
+            return reply(status, "");
+        }
+        let number = self.hierarchy + 1;
+        let Some(made) = self.made.iter_mut().find(|it| it.counter == counter) else { return reply(404, "") };
+        (made.parent, made.name, made.changed) = (parent, name, number);
+        self.hierarchy = number;
+        reply(201, "")
+    }
+
+    fn delete_folder(&mut self, path: &str) -> Response {
+        let counter = self.folder_of(path).unwrap();
+        if self.folders.iter().any(|it| it.0 == counter) {
+            return reply(403, "");
+        }
+        let Some(at) = self.made.iter().position(|it| it.counter == counter) else { return reply(404, "") };
+        self.made.remove(at);
+        self.hierarchy += 1;
+        self.unmade.push((counter, self.hierarchy));
+        reply(204, "")
+    }
+
+    fn settings_object(&mut self, method: &str, path: &str, body: &Bytes) -> Response {
+        let object = path.rsplit('/').next().unwrap();
+        match (method, object) {
+            ("GET", "Policy") => match self.manners.standing.policy {
+                None => reply(404, ""),
+                Some(hash) => {
+                    let policy = self.manners.policy.clone();
+                    let in_force = PolicyInForce { hash: hash.to_string(), name: "phones".into(), policy };
+                    reply(200, serde_json::to_vec(&in_force).unwrap())
+                }
+            },
+            ("GET", "User") => reply(200, serde_json::to_vec(&person()).unwrap()),
+            ("GET", _) => match self.objects.get(path) {
+                Some((number, body)) => with(reply(200, body.clone()), [("etag", format!("\"{number}\""))]),
+                None => reply(404, ""),
+            },
+            _ => {
+                self.number += 1;
+                self.objects.insert(path.to_owned(), (self.number, body.clone()));
+                reply(204, "")
+            }
+        }
+    }
+
+    fn logon(&mut self, body: &Bytes) -> Response {
         let asked: serde_json::Value = serde_json::from_slice(body).unwrap();
+        self.tried.push(asked["password"].as_str().unwrap().to_owned());
         let known =
             ["alice", "alice@example.com", "EXAMPLE\\alice"].contains(&asked["login"].as_str().unwrap());
         if !known || asked["password"] != PASSWORD {
@@ -524,7 +690,7 @@ impl Mailbox {
             (headers::DEVICE_STATE, self.device_state.to_string()),
             (headers::HIERARCHY, self.hierarchy.to_string()),
         ];
-        with(response, numbers)
+        with(with(response, numbers), self.manners.standing.to_headers())
     }
 
     fn report(&self, path: &str, body: &Bytes) -> Response {
@@ -532,12 +698,37 @@ impl Mailbox {
         if let Ok(since) = hierarchy::read_request(&root) {
             return reply(207, self.hierarchy_since(since).write());
         }
+        if let Ok(find) = Find::read(&root) {
+            return reply(207, self.found(&find).write(&USER.parse().unwrap()));
+        }
         let Some(folder) = self.folder_of(path) else { return reply(404, "") };
         if !self.manners.token_good {
             return reply(403, "<D:error xmlns:D=\"DAV:\"><D:valid-sync-token/></D:error>");
         }
         let items = self.items(folder, ItemsRequest::read(&root).unwrap());
         reply(207, items.write(path, |item| format!("{path}{item}")))
+    }
+
+    /// Newest first; the head of a message is its subject and its senders alike.
+    fn found(&self, find: &Find) -> Found {
+        let mut messages: Vec<(FolderId, Entry)> = Vec::new();
+        for (folder, log) in &self.log {
+            let wanted = find.folders.is_empty() || find.folders.contains(&folder_id(*folder));
+            for entry in log.iter().filter(|_| wanted) {
+                let EntryKind::Live(live) = &entry.kind else { continue };
+                let text = String::from_utf8_lossy(&self.bodies[&(*folder, entry.id.0.0)]).to_lowercase();
+                let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+                let (head, body) = (head.to_owned(), body.to_owned());
+                let texts =
+                    Texts { subject: head.clone(), from: head.clone(), to: head.clone(), cc: head, body };
+                if find.fits(&texts) && find.may_fit(live.date, live.read) {
+                    messages.push((folder_id(*folder), entry.clone()));
+                }
+            }
+        }
+        messages.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.id));
+        messages.truncate(find.limit);
+        Found { messages, incomplete: self.manners.search_incomplete }
     }
 
     fn subscribe<'a>(&mut self, path: &str, get: impl Fn(&str) -> Option<&'a str>) -> Response {

@@ -6,12 +6,17 @@
 mod access_log;
 mod bad_input;
 mod commands;
+mod connect;
 mod fake;
+mod folders;
 mod hanging;
 mod item_operations;
 mod ping;
 mod placement;
+mod provision;
+mod search;
 mod send;
+mod settings;
 mod stalled;
 mod sync;
 mod tls;

@@ -55,7 +55,7 @@ fn both_phases_of_the_request() {
 
 #[test]
 fn wipe_reports_in_the_orders_of_android_and_ios() {
-    let wiped = ProvisionRequest { remote_wipe: Some(1), ..ProvisionRequest::default() };
+    let wiped = ProvisionRequest { remote_wipe: Some((Wipe::Device, 1)), ..ProvisionRequest::default() };
     assert_eq!(decode(&wiped.encode()), Ok(wiped));
     let android = Writer::document(PROVISION, |writer| {
         writer.number(STATUS, 1);
@@ -65,7 +65,10 @@ fn wipe_reports_in_the_orders_of_android_and_ios() {
         });
     });
     let request = decode(&android).unwrap();
-    assert_eq!((request.remote_wipe, request.policy), (Some(1), Some(PolicyRequest::Ask(PolicyType::Wbxml))));
+    assert_eq!(
+        (request.remote_wipe, request.policy),
+        (Some((Wipe::Device, 1)), Some(PolicyRequest::Ask(PolicyType::Wbxml)))
+    );
 }
 
 /// R4989, R450: no PolicyType, or a Policy outside Policies, is a protocol error.
@@ -124,7 +127,7 @@ fn both_phases_of_the_response() {
         device_information: Some(true),
         status: ProvisionStatus::Success,
         policy: Some(policy.clone()),
-        remote_wipe: false,
+        wipe: None,
     };
     check_response(
         &response,
@@ -132,8 +135,12 @@ fn both_phases_of_the_response() {
          <Status>1</Status><Policies><Policy><PolicyType>MS-EAS-Provisioning-WBXML</PolicyType><Status>1</Status>\
          <PolicyKey>7</PolicyKey></Policy></Policies></Provision>",
     );
-    let wipe =
-        ProvisionResponse { device_information: None, policy: None, remote_wipe: true, ..response.clone() };
+    let wipe = ProvisionResponse {
+        device_information: None,
+        policy: None,
+        wipe: Some(Wipe::Device),
+        ..response.clone()
+    };
     check_response(&wipe, "<Provision><Status>1</Status><RemoteWipe/></Provision>");
     let data = Some(PolicyData::Wbxml(vec![crate::wbxml::Element::text(
         crate::wbxml::tags::provision::ATTACHMENTS_ENABLED,
@@ -161,9 +168,9 @@ fn the_wap_policy_is_a_string() {
             policy_type: PolicyType::of(Version::V2_5),
             status: PolicyStatus::Success,
             key: Some(7),
-            data: Some(permissive_policy(Version::V2_5)),
+            data: Some(Policy::default().to_data(Version::V2_5)),
         }),
-        remote_wipe: false,
+        wipe: None,
     };
     let body = response.encode();
     let string = [&[0x4A, 0x03][..], WAP_PERMISSIVE.as_bytes(), &[0, 1]].concat();
@@ -173,11 +180,11 @@ fn the_wap_policy_is_a_string() {
 
 #[test]
 fn the_permissive_policy_has_only_what_the_version_knows() {
-    let count = |version| match permissive_policy(version) {
+    let count = |version| match Policy::default().to_data(version) {
         PolicyData::Wbxml(settings) => settings.len(),
         PolicyData::WapXml(_) => 0,
     };
-    assert_eq!([Version::V12_0, Version::V12_1, Version::V14_1].map(count), [11, 39, 39]);
+    assert_eq!([Version::V12_0, Version::V12_1, Version::V14_1].map(count), [12, 40, 40]);
 }
 
 #[test]
@@ -186,6 +193,54 @@ fn common_statuses_are_refusals() {
         Writer::document(PROVISION, |writer| writer.number(STATUS, CommonStatus::MaximumDevicesReached));
     let refused = ProvisionResponseError::Refused(CommonStatus::MaximumDevicesReached);
     assert_eq!(ProvisionResponse::decode(&body, Limits::default()), Err(refused));
+}
+
+#[test]
+fn a_policy_is_written_for_each_version_and_changes_its_hash() {
+    let mut policy = Policy::default();
+    let before = policy.hash();
+    for (name, value) in [
+        ("device_password_enabled", 1),
+        ("min_device_password_length", 6),
+        ("max_device_password_failed_attempts", 8),
+        ("max_inactivity_time_device_lock", 300),
+        ("alphanumeric_device_password_required", 1),
+    ] {
+        policy.set(name, value).unwrap();
+    }
+    assert_ne!(policy.hash(), before);
+    assert!(policy.is_known_to(Version::V2_5));
+    let PolicyData::WapXml(wap) = policy.to_data(Version::V2_5) else { panic!() };
+    for part in [
+        "name=\"4131\" value=\"0\"",
+        "name=\"MinimumPasswordLength\" value=\"6\"",
+        "name=\"DeviceWipeThreshold\" value=\"8\"",
+        "name=\"AEFrequencyValue\" value=\"5\"",
+        "name=\"PasswordComplexity\" value=\"0\"",
+    ] {
+        assert!(wap.contains(part), "{part} in {wap}");
+    }
+    let PolicyData::Wbxml(doc) = policy.to_data(Version::V14_1) else { panic!() };
+    let length = crate::wbxml::tags::provision::MIN_DEVICE_PASSWORD_LENGTH;
+    assert!(doc.iter().any(|it| it.tag == length && it.own_text() == "6"));
+    policy.set("require_device_encryption", 1).unwrap();
+    let known = [Version::V2_5, Version::V12_0, Version::V12_1].map(|version| policy.is_known_to(version));
+    assert_eq!(known, [false, false, true]);
+    assert_eq!(policy.set("allow_teleport", 1), Err(BadSetting::Unknown));
+    assert_eq!(policy.set("allow_bluetooth", 3), Err(BadSetting::OutOfRange(0, 2)));
+    let json = serde_json::to_string(&policy).unwrap();
+    assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
+}
+
+#[test]
+fn an_account_only_wipe_is_ordered_and_reported_by_its_own_element() {
+    let order = ProvisionResponse {
+        wipe: Some(Wipe::Account),
+        ..ProvisionResponse::failed(ProvisionStatus::Success)
+    };
+    check_response(&order, "<Provision><Status>1</Status><AccountOnlyRemoteWipe/></Provision>");
+    let report = ProvisionRequest { remote_wipe: Some((Wipe::Account, 2)), ..ProvisionRequest::default() };
+    assert_eq!(decode(&report.encode()), Ok(report));
 }
 
 proptest! {

@@ -47,7 +47,7 @@ impl Phone {
                 return;
             }
         };
-        if response.remote_wipe {
+        if response.wipe.is_some() {
             self.trouble = Some(Trouble::Wiped);
             return;
         }

@@ -261,7 +261,7 @@ fn a_demanded_policy_is_fetched_in_two_phases() {
         device_information: Some(true),
         status: ProvisionStatus::Success,
         policy: Some(PolicyResponse { policy_type: PolicyType::Wbxml, status, key: Some(key), data: None }),
-        remote_wipe: false,
+        wipe: None,
     };
     bench.expect("Provision");
     bench.answer(200, policy(11, PolicyStatus::Success).encode());
