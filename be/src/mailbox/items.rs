@@ -274,7 +274,7 @@ impl Draft {
     }
 
     /// Adds an item without a name.
-    pub(super) fn deliver(&mut self, folder: u64, new: NewItem, maker: Maker) -> Result<Written, Error> {
+    pub(crate) fn deliver(&mut self, folder: u64, new: NewItem, maker: Maker) -> Result<Written, Error> {
         // Delivered is delivered: it is an item of its folder, whatever it looks like.
         let kind = Kind::of_class(self.folder(folder)?.class);
         let NewItem { body, size, content_type, date, read } = new;

@@ -4,12 +4,14 @@
 //! mailbox model, which thread it runs on, and how its outcome is told. All of it may be interrupted at
 //! any moment and run again. Not here: arguments and exit codes (`main.rs`).
 
+pub mod bench;
 mod tell;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub use tell::{Bar, Summary};
@@ -119,24 +121,34 @@ fn renewed(key: &[u8], value: Value) -> Result<Value, StoreError> {
     Ok(head.encode())
 }
 
-/// Measures a store made in `dir`, with the configuration's options, and removes it again.
-pub async fn bench(
-    config: &Config,
-    dir: PathBuf,
-    items: u64,
-    mut watch: Bar,
-) -> Result<store::bench::Figures, Error> {
+/// What `bench` measures.
+#[derive(Serialize)]
+pub struct Figures {
+    /// The store by itself.
+    #[serde(flatten)]
+    pub store: store::bench::Figures,
+    /// A whole back end.
+    pub scale: bench::Scale,
+}
+
+/// Measures a back end and a store made in `dir`, with the configuration's options, and removes them again.
+///
+/// # Errors
+/// The directory is there, or what fails while it is measured.
+pub async fn bench(config: &Config, dir: PathBuf, items: u64, mut watch: Bar) -> Result<Figures, Error> {
     let (_, options) = place(config)?;
     if dir.exists() {
         return Err(Error::Conflict("the directory to measure in is there already"));
     }
-    let measured = store::bench::measure(&dir, items, &options, &mut |at| watch.show(at)).await;
+    let scale = bench::measure(config, &dir.join("state"), items, &mut |at| watch.show(at)).await?;
+    let store = dir.join("store");
+    let measured = store::bench::measure(&store, items, &options, &mut |at| watch.show(at)).await;
     let removed = apart(move || {
         std::fs::remove_dir_all(&dir)
             .map_err(|error| store::StoreError::io(format!("remove {}", dir.display()), error))
     });
     removed.await?;
-    Ok(measured?)
+    Ok(Figures { store: measured?, scale })
 }
 
 /// Collects bodies that nothing uses, now and then, until `stop`.

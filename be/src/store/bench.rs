@@ -233,7 +233,7 @@ fn millis(begun: Instant) -> u64 {
 }
 
 /// The resident memory of this process, now or at its most, where the system tells it.
-fn memory_bytes(which: &str) -> u64 {
+pub(crate) fn memory_bytes(which: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(which));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024

@@ -1,5 +1,6 @@
 //! The figures of all rounds, as a table and as JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -18,7 +19,7 @@ pub(crate) enum Subject {
 /// One figure: a value per round for each subject, and what we aim at.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) unit: &'static str,
     /// In words, as the table shows it.
     pub(crate) aim: &'static str,
@@ -41,12 +42,14 @@ impl Report {
     pub(crate) fn add(
         &mut self,
         subject: Subject,
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         unit: &'static str,
         aim: &'static str,
         value: f64,
     ) {
-        let at = self.figures.iter().position(|figure| figure.name == name).unwrap_or_else(|| {
+        let name = name.into();
+        let found = self.figures.iter().position(|figure| figure.name == name);
+        let at = found.unwrap_or_else(|| {
             self.figures.push(Figure { name, unit, aim, rounds: BTreeMap::new() });
             self.figures.len() - 1
         });
@@ -59,7 +62,7 @@ impl Report {
         for figure in &self.figures {
             let cell = |subject| figure.rounds.get(&subject).map_or_else(String::new, |values| cell(values));
             rows.push([
-                figure.name.to_owned(),
+                figure.name.to_string(),
                 figure.unit.to_owned(),
                 cell(Subject::Directpush),
                 cell(Subject::Nchan),
