@@ -83,6 +83,9 @@ enum Command {
     Restore {
         /// What `backup` has written.
         source: PathBuf,
+        /// Bring everything else back, where bodies in the backup are damaged or gone; the log names them.
+        #[arg(long)]
+        leave_out_damaged: bool,
         #[command(flatten)]
         form: Telling,
     },
@@ -330,8 +333,8 @@ async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
                 None => tell(&maintenance::backup(config, &target, Bar::new()).await?, form)?,
             }
         }
-        Command::Restore { source, form } => {
-            tell(&maintenance::restore(config, source, Bar::new()).await?, form)?;
+        Command::Restore { source, leave_out_damaged, form } => {
+            tell(&maintenance::restore(config, source, leave_out_damaged, Bar::new()).await?, form)?;
         }
         Command::Usage(form) => {
             let administrator = Administrator::find(config).await?;

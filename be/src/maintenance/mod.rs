@@ -90,9 +90,16 @@ pub async fn backup(config: &Config, target: &Path, mut watch: Bar) -> Result<Co
 }
 
 /// Brings a backup back; the configuration's store must not be there.
-pub async fn restore(config: &Config, source: PathBuf, mut watch: Bar) -> Result<Copied, Error> {
+/// With `leave_out_damaged`, without the bodies that are damaged in the backup.
+pub async fn restore(
+    config: &Config,
+    source: PathBuf,
+    leave_out_damaged: bool,
+    mut watch: Bar,
+) -> Result<Copied, Error> {
     let (dir, _) = place(config)?;
-    apart(move || store::restore(&source, &dir, &mut renewed, &mut |at| watch.show(at))).await
+    apart(move || store::restore(&source, &dir, leave_out_damaged, &mut renewed, &mut |at| watch.show(at)))
+        .await
 }
 
 /// Makes every mailbox that comes back another generation of itself: devices and clients hold tokens of
@@ -221,7 +228,7 @@ mod tests {
         let copied = backup(&config, &target, Bar::hidden()).await.unwrap();
         assert!(copied.entries > 0);
         std::fs::remove_dir_all(state.join("store")).unwrap();
-        restore(&config, target, Bar::hidden()).await.unwrap();
+        restore(&config, target, false, Bar::hidden()).await.unwrap();
         rebuild(&config, Bar::hidden()).await.unwrap();
         let report = fsck(&config, true, Bar::hidden()).await.unwrap();
         assert!(report.is_clean() && report.entries == copied.entries, "{report:?}");

@@ -136,10 +136,18 @@ impl Summary for Report {
 
 impl Summary for Copied {
     fn text(&self) -> String {
-        format!(
-            "{} keys and {} bodies ({} bytes); {} bodies were copied now\n",
-            self.entries, self.bodies, self.body_bytes, self.new_bodies
-        )
+        let mut text = format!(
+            "{} keys and {} bodies ({} bytes); {} bodies were copied now; {} messages of the mail queue\n",
+            self.entries, self.bodies, self.body_bytes, self.new_bodies, self.queued
+        );
+        if self.damaged_bodies > 0 {
+            let _ = writeln!(
+                text,
+                "{} bodies are damaged and were left out; the log names them",
+                self.damaged_bodies
+            );
+        }
+        text
     }
 
     fn json(&self) -> Value {
@@ -148,6 +156,8 @@ impl Summary for Copied {
             "bodies": self.bodies,
             "body_bytes": self.body_bytes,
             "bodies_copied": self.new_bodies,
+            "bodies_damaged": self.damaged_bodies,
+            "queued": self.queued,
         })
     }
 }

@@ -5,18 +5,27 @@
 //! lock                             locked while a backup is written
 //! <position>-<random>.snapshot     the index
 //! bodies/<two digits>/<name>       as in the store
+//! queue/<random>-<name>            the files of the mail queue, which lies beside the store
 //! ```
-//! The manifest is lines: `directpush backup 1`; `snapshot <name> <bytes> <sha256>`; one
-//! `body <name> <bytes> <sha256>` for each, in order; `end <bodies> <sha256 of all lines before>`.
+//! The manifest is lines: `directpush backup 2`; `snapshot <name> <bytes> <sha256>`; one
+//! `queue <name> <bytes> <sha256>` for each file of the queue; one `body <name> <bytes> <sha256>` for
+//! each, in order; `end <bodies> <sha256 of all lines before>`. Format 1 had no queue.
 //! A backup into a directory that holds an older one copies only what is not there yet; the older one
 //! stays whole until the manifest of the new one takes its place. Where the file system can, bodies,
 //! which never change, are hard links.
 //!
+//! The queue is copied before the snapshot and what is new in it after: whatever was in it at the
+//! snapshot's moment is there. What left it in between is sent twice after a restore, and nothing is lost.
+//!
+//! A body that is not what was put is left out, and an older backup's copy of it stays.
+//!
 //! Both directions may be interrupted at any moment and run again.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,17 +33,21 @@ use std::{
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tracing::{info, warn};
 
 use super::{
     BodyId, Progress, StoreError, Value, Watch,
     disk::{Disk, RealDisk, make_dir},
-    files::names_in,
+    files::{FileBodies, names_in},
     journal,
     place::Place,
     snapshot::{self, SnapshotReader, SnapshotWriter},
 };
 
-const FIRST_LINE: &str = "directpush backup 1";
+const FIRST_LINE: &str = "directpush backup 2";
+const OLDER_FIRST_LINE: &str = "directpush backup 1";
+/// Where the mail queue lies, beside a store and in a backup.
+const QUEUE: &str = "queue";
 const MANIFEST: &str = "manifest";
 /// No line of a manifest is longer.
 const LINE_BYTES_MAX: u64 = 1024;
@@ -50,6 +63,12 @@ pub struct Copied {
     pub body_bytes: u64,
     /// Bodies that were not there yet.
     pub new_bodies: u64,
+    /// Bodies that are damaged and were left out; the log names them.
+    #[serde(default)]
+    pub damaged_bodies: u64,
+    /// Messages in the mail queue.
+    #[serde(default)]
+    pub queued: u64,
 }
 
 fn fail(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -85,6 +104,13 @@ impl Listed {
     }
 }
 
+impl Listed {
+    /// What a file of the queue is called there, if this is one.
+    fn queue_name(&self) -> Option<&str> {
+        self.name.split_once('-').map(|(_, name)| name).filter(|name| is_queued(name))
+    }
+}
+
 /// Hashes a file.
 fn hash_of(path: &Path) -> Result<(u64, String), StoreError> {
     let mut file = File::open(path).map_err(fail("read", path))?;
@@ -97,6 +123,66 @@ fn hash_of(path: &Path) -> Result<(u64, String), StoreError> {
         }
         hash.update(&buffer[..read]);
         bytes += read as u64;
+    }
+}
+
+/// The directory of the mail queue, if there is a place for one.
+fn queue_of(place: &Place) -> Option<PathBuf> {
+    place.dir.parent().map(|parent| parent.join(QUEUE))
+}
+
+/// Whether this is the name of a file that belongs to the queue, and not one that is being written.
+fn is_queued(name: &str) -> bool {
+    let id = name.strip_suffix(MAIL).or_else(|| name.strip_suffix(".state"));
+    id.is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+const MAIL: &str = ".mail";
+
+/// A copy of the mail queue, which goes on meanwhile. Nothing in it is ever changed in place: a file is
+/// written under another name, and then there as a whole.
+pub(crate) struct QueueCopy {
+    from: Option<PathBuf>,
+    dir: PathBuf,
+    /// Of this backup; an older one's files stay as they are.
+    tag: String,
+    names: BTreeSet<String>,
+    files: Vec<Listed>,
+}
+
+impl QueueCopy {
+    /// Copies what is there now: before the snapshot.
+    pub(crate) fn begin(place: &Place, target: &Path) -> Result<Self, StoreError> {
+        let dir = target.join(QUEUE);
+        make_dir(&RealDisk, &dir)?;
+        let tag = HEXLOWER.encode(&BodyId::random()?.0[..4]);
+        let mut copy = Self { from: queue_of(place), dir, tag, names: BTreeSet::new(), files: Vec::new() };
+        copy.go_on()?;
+        Ok(copy)
+    }
+
+    /// Copies what has come since.
+    fn go_on(&mut self) -> Result<(), StoreError> {
+        let Some(from) = self.from.clone() else { return Ok(()) };
+        let entries = match fs::read_dir(&from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(fail("list", &from))?,
+        };
+        for entry in entries {
+            let Ok(name) = entry.map_err(fail("list", &from))?.file_name().into_string() else { continue };
+            if !is_queued(&name) || self.names.contains(&name) {
+                continue;
+            }
+            let (at, to) = (from.join(&name), format!("{}-{name}", self.tag));
+            match bring(&at, &self.dir.join(&to), false) {
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                brought => brought?,
+            }
+            let (bytes, hash) = hash_of(&self.dir.join(&to))?;
+            self.files.push(Listed { name: to, bytes, hash });
+            self.names.insert(name);
+        }
+        RealDisk.sync_dir(&self.dir).map_err(fail("sync", &self.dir))
     }
 }
 
@@ -124,21 +210,39 @@ struct ManifestReader {
     hash: Sha256,
     bodies: u64,
     snapshot: Listed,
+    queue: Vec<Listed>,
+    /// A line that was read too early.
+    ahead: Option<String>,
 }
 
 impl ManifestReader {
     fn open(path: &Path) -> Result<Self, StoreError> {
         let input = BufReader::new(File::open(path).map_err(fail("read", path))?);
         let nothing = Listed { name: String::new(), bytes: 0, hash: String::new() };
-        let mut reader =
-            Self { path: path.to_owned(), input, hash: Sha256::new(), bodies: 0, snapshot: nothing };
-        if reader.line()? != FIRST_LINE {
+        let mut reader = Self {
+            path: path.to_owned(),
+            input,
+            hash: Sha256::new(),
+            bodies: 0,
+            snapshot: nothing,
+            queue: Vec::new(),
+            ahead: None,
+        };
+        if ![FIRST_LINE, OLDER_FIRST_LINE].contains(&reader.line()?.as_str()) {
             return Err(damaged(path, "it is no manifest of a backup of this format"));
         }
         let line = reader.line()?;
         let snapshot = line.strip_prefix("snapshot ").and_then(Listed::parse);
         reader.snapshot = snapshot.ok_or_else(|| damaged(path, "it names no snapshot"))?;
-        Ok(reader)
+        loop {
+            let line = reader.line()?;
+            let Some(queued) = line.strip_prefix("queue ") else {
+                reader.ahead = Some(line);
+                return Ok(reader);
+            };
+            let queued = Listed::parse(queued).filter(|queued| queued.queue_name().is_some());
+            reader.queue.push(queued.ok_or_else(|| damaged(path, "a malformed line"))?);
+        }
     }
 
     fn line(&mut self) -> Result<String, StoreError> {
@@ -154,7 +258,10 @@ impl ManifestReader {
 
     /// The next body; none at the end, whose totals then have been found right.
     fn next(&mut self) -> Result<Option<Listed>, StoreError> {
-        let line = self.line()?;
+        let line = match self.ahead.take() {
+            Some(line) => line,
+            None => self.line()?,
+        };
         if let Some(body) = line.strip_prefix("body ") {
             self.bodies += 1;
             let body = Listed::parse(body).filter(|body| body.body_path().is_some());
@@ -210,19 +317,28 @@ impl ManifestWriter {
     }
 }
 
-/// Backs up a snapshot and all bodies, which the caller keeps from being deleted. Blocks.
-pub(crate) fn backup(
-    place: &Place,
-    snapshot: &Path,
-    target: &Path,
-    watch: Watch<'_>,
-) -> Result<Copied, StoreError> {
+/// Makes the directory of a backup, and locks it for as long as the answer lives. Blocks.
+pub(crate) fn lock(target: &Path) -> Result<File, StoreError> {
     make_dir(&RealDisk, target)?;
     let lock = target.join("lock");
     let lock = File::create(&lock).map_err(fail("create", &lock))?;
     if lock.try_lock().is_err() {
         return Err(StoreError::InUse(target.to_owned()));
     }
+    Ok(lock)
+}
+
+/// Backs up a snapshot and all bodies, which the caller keeps from being deleted, and what came into the
+/// queue meanwhile. Blocks; the target is locked.
+pub(crate) fn backup(
+    bodies: &FileBodies,
+    mut queue: QueueCopy,
+    snapshot: &Path,
+    target: &Path,
+    watch: Watch<'_>,
+) -> Result<Copied, StoreError> {
+    let place = bodies.place();
+    queue.go_on()?;
     make_dir(&RealDisk, &target.join("bodies"))?;
     let mut manifest = ManifestWriter::create(target)?;
     // A name of its own: the one of an older backup must stay as it is until this one is whole.
@@ -234,7 +350,9 @@ pub(crate) fn backup(
     let (bytes, hash) = hash_of(&copy)?;
     manifest.file("snapshot", &Listed { name: name.clone(), bytes, hash })?;
 
-    let mut copied = Copied { entries, ..Copied::default() };
+    queue.files.iter().try_for_each(|file| manifest.file("queue", file))?;
+    let mails = queue.names.iter().filter(|name| name.ends_with(MAIL));
+    let mut copied = Copied { entries, queued: mails.count() as u64, ..Copied::default() };
     let old = target.join(MANIFEST);
     let mut old = if old.exists() { Some(ManifestReader::open(&old)?) } else { None };
     let mut older = next_of(&mut old)?;
@@ -245,7 +363,7 @@ pub(crate) fn backup(
         make_dir(&RealDisk, &to)?;
         let mut names = names_in(&from).map_err(fail("list", &from))?;
         names.sort_unstable();
-        for (_, path) in names {
+        for (id, path) in names {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             while older.as_ref().is_some_and(|older| older.name.as_str() < name) {
                 older = next_of(&mut old)?;
@@ -256,6 +374,14 @@ pub(crate) fn backup(
             let listed = if let Some(same) = same {
                 same.clone()
             } else {
+                match bodies.verify(id) {
+                    Err(damage) if damage.is_damage() => {
+                        warn!(%damage, body = %id, "a damaged body is left out of the backup");
+                        copied.damaged_bodies += 1;
+                        continue;
+                    }
+                    verified => verified.map(|_| ())?,
+                }
                 // One that an interrupted backup left is whole.
                 if there.is_none() {
                     bring(&path, &to, true)?;
@@ -300,7 +426,16 @@ fn remove_superfluous(target: &Path, snapshot: &str, watch: Watch<'_>) -> Result
             fs::remove_file(&path).map_err(fail("remove", &path))?;
         }
     }
-    let mut reader = Some(ManifestReader::open(&target.join(MANIFEST))?);
+    let reader = ManifestReader::open(&target.join(MANIFEST))?;
+    let queued: BTreeSet<String> = reader.queue.iter().map(|file| file.name.clone()).collect();
+    let queue = target.join(QUEUE);
+    for entry in fs::read_dir(&queue).map_err(fail("list", &queue))? {
+        let path = entry.map_err(fail("list", &queue))?.path();
+        if path.file_name().and_then(|name| name.to_str()).is_none_or(|name| !queued.contains(name)) {
+            fs::remove_file(&path).map_err(fail("remove", &path))?;
+        }
+    }
+    let mut reader = Some(reader);
     let mut listed = next_of(&mut reader)?;
     for first in 0..=u8::MAX {
         watch(Progress { phase: "old bodies", done: first.into(), total: 256 });
@@ -326,21 +461,29 @@ fn remove_superfluous(target: &Path, snapshot: &str, watch: Watch<'_>) -> Result
 pub(crate) type Renew<'a> = &'a mut dyn FnMut(&[u8], Value) -> Result<Value, StoreError>;
 
 /// Brings a backup back into `dir`, which is empty, not there, or was left by an interrupted restore.
-/// Reads all of the backup before anything is written. `renew` may change the value of a key on the way:
+/// Reads all of the backup before anything is written; bodies that are damaged make it refuse, unless it is
+/// to leave them out. A mail queue that is there stays; otherwise the one of the backup is brought back. `renew` may change the value of a key on the way:
 /// what was promised to others after the backup was made must not come true in another way. Blocks.
 ///
 /// # Errors
 /// `Corrupt` when the backup is not what was written; `Io`, also for a directory that is in use.
-pub fn restore(backup: &Path, dir: &Path, renew: Renew<'_>, watch: Watch<'_>) -> Result<Copied, StoreError> {
+pub fn restore(
+    backup: &Path,
+    dir: &Path,
+    leave_out_damaged: bool,
+    renew: Renew<'_>,
+    watch: Watch<'_>,
+) -> Result<Copied, StoreError> {
     // A backup that cannot be brought back leaves nothing behind that looks like half of it.
-    let (listed, mut copied) = verify(backup, watch)?;
+    let (listed, left_out, mut copied) = verify(backup, leave_out_damaged, watch)?;
     let place = Place::for_restore(dir, Arc::new(RealDisk))?;
     let disk = &*place.disk;
     make_dir(disk, &place.bodies())?;
     let mut manifest = ManifestReader::open(&backup.join(MANIFEST))?;
+    copied.queued = restore_queue(backup, &manifest.queue, &place)?;
     let (mut done, total) = (0, copied.bodies);
     while let Some(body) = manifest.next()? {
-        let Some(path) = body.body_path() else { continue };
+        let Some(path) = body.body_path().filter(|_| !left_out.contains(&body.name)) else { continue };
         let to = place.bodies().join(&path);
         if let Some(parent) = to.parent() {
             make_dir(disk, parent)?;
@@ -377,11 +520,42 @@ pub fn restore(backup: &Path, dir: &Path, renew: Renew<'_>, watch: Watch<'_>) ->
     Ok(copied)
 }
 
-/// Compares everything in a backup with its manifest. Answers its snapshot, and what it holds.
+/// Brings the mail queue back where there is none. Answers how many messages came back.
+fn restore_queue(backup: &Path, files: &[Listed], place: &Place) -> Result<u64, StoreError> {
+    let Some(to) = queue_of(place).filter(|_| !files.is_empty()) else { return Ok(0) };
+    let used = fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_some());
+    if used {
+        info!(queue = %to.display(), "a mail queue is there: it stays as it is");
+        return Ok(0);
+    }
+    let scratch = to.with_extension("restoring");
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch).map_err(fail("clear", &scratch))?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(&scratch).map_err(fail("make", &scratch))?;
+    for file in files {
+        let Some(name) = file.queue_name() else { continue };
+        bring(&backup.join(QUEUE).join(&file.name), &scratch.join(name), false)?;
+    }
+    RealDisk.sync_dir(&scratch).map_err(fail("sync", &scratch))?;
+    let moved = match fs::remove_dir(&to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::rename(&scratch, &to),
+    };
+    moved.and_then(|()| RealDisk.sync_dir(to.parent().unwrap_or(&to))).map_err(fail("bring back", &to))?;
+    Ok(files.iter().filter(|file| file.name.ends_with(MAIL)).count() as u64)
+}
+
+/// Compares everything in a backup with its manifest. Answers its snapshot, the bodies to be left out, and
+/// what else it holds.
 ///
 /// # Errors
 /// `Corrupt`, with the file that is not what was written.
-fn verify(backup: &Path, watch: Watch<'_>) -> Result<(Listed, Copied), StoreError> {
+fn verify(
+    backup: &Path,
+    leave_out_damaged: bool,
+    watch: Watch<'_>,
+) -> Result<(Listed, BTreeSet<String>, Copied), StoreError> {
     let path = backup.join(MANIFEST);
     // The manifest itself first, to its end.
     let mut manifest = ManifestReader::open(&path)?;
@@ -396,16 +570,32 @@ fn verify(backup: &Path, watch: Watch<'_>) -> Result<(Listed, Copied), StoreErro
     };
     let file = backup.join(&listed.name);
     compare(&file, &listed)?;
+    let queue = backup.join(QUEUE);
+    manifest.queue.iter().try_for_each(|file| compare(&queue.join(&file.name), file))?;
     let mut copied =
         Copied { entries: SnapshotReader::open(&file)?.verify(|_| Ok(()))?.entries, ..Copied::default() };
+    let mut left_out = BTreeSet::new();
     while let Some(body) = manifest.next()? {
         let Some(path) = body.body_path() else { continue };
-        compare(&backup.join("bodies").join(path), &body)?;
+        match compare(&backup.join("bodies").join(path), &body) {
+            Err(damage) if leave_out_damaged && is_lost(&damage) => {
+                warn!(%damage, "a body of the backup is left out");
+                copied.damaged_bodies += 1;
+                left_out.insert(body.name);
+                continue;
+            }
+            compared => compared?,
+        }
         copied.bodies += 1;
         copied.body_bytes += body.bytes;
         if copied.bodies.is_multiple_of(256) {
             watch(Progress { phase: "verify", done: copied.bodies, total });
         }
     }
-    Ok((listed, copied))
+    Ok((listed, left_out, copied))
+}
+
+fn is_lost(failure: &StoreError) -> bool {
+    let gone = matches!(failure, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
+    gone || failure.is_damage()
 }

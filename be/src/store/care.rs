@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BodyId, Progress, Range, Read, Store, StoreError, StoreOptions, Watch,
-    backup::{self, Copied},
+    backup::{self, Copied, QueueCopy},
     engine::{Engine, Trust},
     files::FileBodies,
     fsck::existing,
@@ -79,6 +79,14 @@ impl Store {
             return Err(StoreError::io("back up a store in memory", nothing));
         };
         let hold = embedded.bodies.hold();
+        let begin = {
+            let (embedded, target) = (Arc::clone(&embedded), target.to_owned());
+            move || {
+                let lock = backup::lock(&target)?;
+                Ok((lock, QueueCopy::begin(embedded.bodies.place(), &target)?))
+            }
+        };
+        let (lock, queue) = Pool::new(1).run(begin).await?;
         let mut attempts = 0;
         loop {
             let through = embedded.index.snapshot().await?.through;
@@ -100,8 +108,8 @@ impl Store {
                 Ok(kept) => {
                     let target = target.to_owned();
                     let copy = move || {
-                        let _hold = hold;
-                        let copied = backup::backup(embedded.bodies.place(), &kept, &target, &mut watch);
+                        let (_hold, _lock) = (hold, lock);
+                        let copied = backup::backup(&embedded.bodies, queue, &kept, &target, &mut watch);
                         let _ = fs::remove_file(&kept);
                         copied
                     };

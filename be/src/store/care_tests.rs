@@ -287,7 +287,7 @@ async fn a_backup_of_a_busy_store_is_one_of_its_states() {
         let copied = store.backup(&target, |_| ()).await.unwrap();
         let back = scratch.path().join(format!("back-{round}"));
         assert_eq!(
-            restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ()).unwrap().entries,
+            restore(&target, &back, false, &mut |_, value| Ok(value), &mut |_| ()).unwrap().entries,
             copied.entries
         );
         let report = check(&back, false);
@@ -313,7 +313,7 @@ async fn a_backup_of_a_busy_store_is_one_of_its_states() {
     assert_eq!(copied.bodies, 20);
     let again = store.backup(&target, |_| ()).await.unwrap();
     assert_eq!((again.bodies, again.new_bodies), (20, 0), "only what is new is copied");
-    assert_eq!(fs::read_dir(&target).unwrap().count(), 4, "lock, manifest, bodies and one snapshot");
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 5, "lock, manifest, bodies, queue and one snapshot");
     assert!(fs::read_dir(dir.join("snapshots")).unwrap().count() <= 2, "none is kept for a backup");
     store.close().await.unwrap();
 }
@@ -338,7 +338,7 @@ async fn a_damaged_backup_is_refused_before_anything_is_written() {
     for bad in (0..lines.len()).step_by(9).map(without).chain([manifest.replace("body 0", "body ../0")]) {
         fs::write(target.join("manifest"), bad).unwrap();
         let back = scratch.path().join("refused");
-        let refused = restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ());
+        let refused = restore(&target, &back, false, &mut |_, value| Ok(value), &mut |_| ());
         assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
         assert!(!back.exists(), "nothing is begun");
         drop(place::Place::for_restore(&back, std::sync::Arc::new(disk::RealDisk)).unwrap());
@@ -354,7 +354,7 @@ async fn a_damaged_backup_is_refused_before_anything_is_written() {
     fs::write(&body, "another").unwrap();
     let back = scratch.path().join("back");
     assert!(matches!(
-        restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ()),
+        restore(&target, &back, false, &mut |_, value| Ok(value), &mut |_| ()),
         Err(StoreError::Corrupt { .. })
     ));
     fs::write(&body, bytes).unwrap();
@@ -366,9 +366,12 @@ async fn a_damaged_backup_is_refused_before_anything_is_written() {
         value.extend(key.first());
     }
     let mut renew = |key: &[u8], value: Value| Ok([value.as_slice(), &key[..1]].concat());
-    restore(&target, &back, &mut renew, &mut |_| ()).unwrap();
+    restore(&target, &back, false, &mut renew, &mut |_| ()).unwrap();
     assert_eq!(content(&back).await, renewed);
-    assert!(restore(&target, &back, &mut |_, value| Ok(value), &mut |_| ()).is_err(), "not over a store");
+    assert!(
+        restore(&target, &back, false, &mut |_, value| Ok(value), &mut |_| ()).is_err(),
+        "not over a store"
+    );
 }
 
 #[tokio::test]
@@ -395,4 +398,142 @@ async fn bodies_without_a_use_go_when_they_are_looked_at_twice() {
         assert_eq!(store.collect_bodies(uses, std::time::Duration::ZERO).await.unwrap(), 0);
         store.close().await.unwrap();
     }
+}
+
+/// Neither journal nor index can be read; an index that was set aside still can.
+#[tokio::test]
+async fn an_index_that_was_set_aside_is_the_last_resort() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let (expected, _) = filled(&dir).await;
+    copy(&index(&dir), &dir.join("index.corrupt-1"));
+    fs::write(index(&dir).join("db"), vec![0xa5; 4096]).unwrap();
+    fs::remove_dir_all(dir.join("journal")).unwrap();
+    let report = check(&dir, true);
+    assert!(report.findings.iter().any(|finding| finding.what.contains("index.corrupt-1")), "{report:?}");
+    fs::remove_dir_all(index(&dir)).unwrap();
+    assert_eq!(content(&dir).await, expected);
+}
+
+/// A plain check, interrupted by a power cut, must not cost the index its trust.
+#[tokio::test]
+async fn a_check_leaves_the_index_as_it_lies() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    filled(&dir).await;
+    let files = |dir: &Path| {
+        let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> =
+            names.filter(|path| path.is_file()).map(|path| (fs::read(&path).unwrap(), path)).collect();
+        files.sort();
+        files
+    };
+    let before = (files(&dir), files(&index(&dir)));
+    let mut watch = |_: Progress| assert!(!dir.join("index.boot").exists());
+    fsck(&dir, &small(), &Uses, false, &mut watch).unwrap();
+    assert_eq!((files(&dir), files(&index(&dir))), before);
+    assert!(!dir.join("index.check").exists());
+}
+
+#[tokio::test]
+async fn of_journals_set_aside_only_the_newest_stay() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let (expected, _) = filled(&dir).await;
+    for round in 1..=5 {
+        let store = Store::open(&dir, &unhurried()).await.unwrap();
+        store.index.commit(Commit::default().put("round", [round])).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        flip(&segments(&dir).pop().unwrap(), 90);
+        check(&dir, true);
+    }
+    let kept: Vec<bool> = (1..=6).map(|n| dir.join(format!("journal.corrupt-{n}")).exists()).collect();
+    assert_eq!(kept, [false, false, true, true, true, false]);
+    assert_eq!(content(&dir).await.len(), expected.len() + 1);
+}
+
+#[tokio::test]
+async fn a_damaged_body_is_left_out_of_a_backup_and_on_request_of_a_restore() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (dir, target) = (scratch.path().join("store"), scratch.path().join("backup"));
+    let (expected, bodies) = filled(&dir).await;
+    let store = open(&dir).await;
+    flip(&file_of(&dir, bodies[3]), 20);
+    let copied = store.backup(&target, |_| ()).await.unwrap();
+    assert_eq!((copied.bodies, copied.damaged_bodies), (59, 1));
+    // What an older backup has stays, whatever becomes of the store's.
+    let other = file_of(&dir, bodies[4]);
+    let bytes = fs::read(&other).unwrap();
+    fs::remove_file(&other).unwrap();
+    fs::write(&other, bytes).unwrap();
+    flip(&other, 20);
+    let copied = store.backup(&target, |_| ()).await.unwrap();
+    assert_eq!((copied.bodies, copied.damaged_bodies), (59, 1));
+    store.close().await.unwrap();
+    flip(&file_of(&target, bodies[5]), 20);
+    let back = scratch.path().join("back/store");
+    let mut same = |_: &[u8], value| Ok(value);
+    assert!(restore(&target, &back, false, &mut same, &mut |_| ()).is_err());
+    let copied = restore(&target, &back, true, &mut same, &mut |_| ()).unwrap();
+    assert_eq!((copied.bodies, copied.damaged_bodies), (58, 1));
+    assert_eq!(content(&back).await, expected);
+    let store = open(&back).await;
+    assert_eq!(store.bodies.get(bodies[4]).await.unwrap(), "body 4 ".repeat(50));
+    assert!(matches!(store.bodies.get(bodies[5]).await, Err(StoreError::NoBody(_))));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_has_the_mail_queue() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (dir, target) = (scratch.path().join("state/store"), scratch.path().join("backup"));
+    filled(&dir).await;
+    let queue = scratch.path().join("state/queue");
+    fs::create_dir(&queue).unwrap();
+    let mail = |n: u32| queue.join(format!("{n:016x}.mail"));
+    for n in 0..3 {
+        fs::write(mail(n), format!("mail {n}")).unwrap();
+    }
+    let state = queue.join(format!("{:016x}.state", 1));
+    fs::write(&state, "tried once").unwrap();
+    for unfinished in ["0000000000000009.mail.new", "notes"] {
+        fs::write(queue.join(unfinished), "half").unwrap();
+    }
+    let store = open(&dir).await;
+    assert_eq!(store.backup(&target, |_| ()).await.unwrap().queued, 3);
+    // Sent, tried again, and come.
+    fs::remove_file(mail(0)).unwrap();
+    fs::write(&state, "tried twice").unwrap();
+    fs::write(mail(7), "mail 7").unwrap();
+    assert_eq!(store.backup(&target, |_| ()).await.unwrap().queued, 3);
+    store.close().await.unwrap();
+    assert_eq!(fs::read_dir(target.join("queue")).unwrap().count(), 4, "the older backup's are gone");
+    let back = scratch.path().join("back/store");
+    let mut same = |_: &[u8], value| Ok(value);
+    assert_eq!(restore(&target, &back, false, &mut same, &mut |_| ()).unwrap().queued, 3);
+    let names = fs::read_dir(scratch.path().join("back/queue")).unwrap();
+    let mut found: Vec<_> = names
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (path.file_name().unwrap().to_owned().into_string().unwrap(), fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    found.sort();
+    let expected =
+        [(1, "mail", "mail 1"), (1, "state", "tried twice"), (2, "mail", "mail 2"), (7, "mail", "mail 7")];
+    let expected = expected.map(|(n, kind, text)| (format!("{n:016x}.{kind}"), text.to_owned()));
+    assert_eq!(found, expected);
+    // One that is there stays.
+    fs::remove_dir_all(&back).unwrap();
+    fs::write(scratch.path().join("back/queue").join(&expected[0].0), "another").unwrap();
+    assert_eq!(restore(&target, &back, false, &mut same, &mut |_| ()).unwrap().queued, 0);
+    assert_eq!(
+        fs::read_to_string(scratch.path().join("back/queue").join(&expected[0].0)).unwrap(),
+        "another"
+    );
+    let damaged = fs::read_dir(target.join("queue")).unwrap().next().unwrap().unwrap().path();
+    fs::write(damaged, "x").unwrap();
+    let back = scratch.path().join("refused/store");
+    assert!(restore(&target, &back, true, &mut same, &mut |_| ()).is_err());
 }

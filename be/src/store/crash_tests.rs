@@ -197,7 +197,7 @@ async fn a_journal_that_lacks_what_the_index_has_is_refused_and_repaired() {
     }
 }
 
-struct NoBodies;
+pub(super) struct NoBodies;
 
 impl References for NoBodies {
     fn body(&self, _: &[u8], _: &[u8]) -> Option<BodyId> {

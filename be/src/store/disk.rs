@@ -154,7 +154,12 @@ pub(crate) mod faulty {
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     };
 
+    use parking_lot::Mutex;
+
     use super::{Disk, DiskFile, Path, RealDisk, io};
+
+    /// Says of an operation, by its name, and a path whether it fails.
+    pub(crate) type Fails = fn(&str, &Path) -> bool;
 
     /// What is wrong with the disk, shared with the test.
     #[derive(Default)]
@@ -169,6 +174,8 @@ pub(crate) mod faulty {
         pub(crate) cut_fails: AtomicBool,
         /// Whether nothing can be written at all.
         pub(crate) read_only: AtomicBool,
+        /// Which operations fail: their name, and the path that is made, renamed to, removed or synced.
+        pub(crate) fails: Mutex<Option<Fails>>,
         /// How often a file was synced.
         pub(crate) syncs: AtomicU64,
     }
@@ -181,6 +188,7 @@ pub(crate) mod faulty {
     impl Disk for FaultyDisk {
         fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
             self.0.writable()?;
+            self.0.works("create", path)?;
             Ok(Box::new(FaultyFile(RealDisk.create(path)?, self.0.clone())))
         }
 
@@ -191,6 +199,7 @@ pub(crate) mod faulty {
 
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
             self.0.writable()?;
+            self.0.works("rename", to)?;
             RealDisk.rename(from, to)
         }
 
@@ -205,11 +214,17 @@ pub(crate) mod faulty {
         }
 
         fn sync_dir(&self, path: &Path) -> io::Result<()> {
+            self.0.works("sync", path)?;
             RealDisk.sync_dir(path)
         }
     }
 
     impl Faults {
+        fn works(&self, doing: &str, path: &Path) -> io::Result<()> {
+            let fails = self.fails.lock().is_some_and(|fails| fails(doing, path));
+            if fails { Err(io::Error::other("injected")) } else { Ok(()) }
+        }
+
         fn writable(&self) -> io::Result<()> {
             if self.read_only.load(SeqCst) { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
         }

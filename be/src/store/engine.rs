@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     /// And for damage in its files: the committer makes it anew.
     pub(crate) damaged: AtomicBool,
+    /// No snapshot can be made, and the journal has become too long: no commit is taken until one is.
+    pub(crate) overgrown: AtomicBool,
     /// Closed for good.
     pub(crate) closed: AtomicBool,
 }
@@ -166,6 +168,7 @@ impl Engine {
             hot: Hot::new(options.hot_bytes),
             failed: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            overgrown: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         Ok(Self { place, options, journal, shared, unflushed_bytes: 0 })
@@ -212,6 +215,9 @@ impl Engine {
 
     /// Sees, before a group, that there is space to apply what the journal will have taken.
     pub(crate) fn keep_reserve(&self) -> Result<(), StoreError> {
+        if self.shared.overgrown.load(SeqCst) {
+            return Err(StoreError::Full);
+        }
         self.place.keep_reserve(self.options.reserve_bytes)
     }
 
@@ -319,7 +325,7 @@ impl Engine {
         drop(tree);
         let closed = self.place.mark_closed();
         // For the next start; where there is no space for it, that one must do without.
-        let _ = self.keep_reserve();
+        let _ = self.place.keep_reserve(self.options.reserve_bytes);
         closed
     }
 }

@@ -14,7 +14,7 @@ use super::{
     crash_tests::{all, commit, index, open, segments, state_after},
     disk::{
         RealDisk,
-        faulty::{Faults, FaultyDisk},
+        faulty::{Fails, Faults, FaultyDisk},
     },
     engine::Engine,
     place::Place,
@@ -309,4 +309,147 @@ async fn a_disk_that_is_really_full_stops_nothing_but_writes() {
     assert!(remounted.success());
     let refused = Store::open(&dir, &options).await.err();
     assert!(matches!(refused, Some(StoreError::ReadOnly)), "{refused:?}");
+}
+
+/// Changing over to another index fails at every step of naming it; whatever is left opens and is whole.
+#[tokio::test]
+async fn an_index_that_could_not_be_adopted_costs_nothing() {
+    let steps: [Fails; 3] = [
+        |doing, path| doing == "create" && path.ends_with("index.current.new"),
+        |doing, path| doing == "rename" && path.ends_with("index.current"),
+        // The name is there by then, but may not last.
+        |doing, path| doing == "sync" && path.join("format").exists() && path.join("index.current").exists(),
+    ];
+    for (step, fails) in steps.into_iter().enumerate() {
+        let scratch = tempfile::tempdir().unwrap();
+        let by_hand = StoreOptions { snapshot_bytes: u64::MAX, ..small() };
+        let dir = scratch.path().join("store");
+        let (store, faults) = open_faulty(&dir, by_hand).await;
+        for n in 1..=9 {
+            store.index.commit(commit(n)).await.unwrap();
+        }
+        *faults.fails.lock() = Some(fails);
+        let _ = store.snapshot().await;
+        store.index.commit(commit(10)).await.unwrap();
+        assert_eq!(all(&store).await, state_after(10).await, "{step}");
+        let killed = scratch.path().join("killed");
+        super::crash_tests::copy(&dir, &killed);
+        *faults.fails.lock() = None;
+        store.index.commit(commit(11)).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        for (dir, commits) in [(killed, 10), (dir, 11)] {
+            let store = open(&dir).await;
+            assert_eq!(all(&store).await, state_after(commits).await, "{step}");
+            store.index.commit(commit(commits + 1)).await.unwrap();
+            store.snapshot().await.unwrap();
+            assert_eq!(all(&store).await, state_after(commits + 1).await, "{step}");
+            store.close().await.unwrap();
+            assert!(index(&dir).join("db").exists());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_journal_behind_which_no_snapshot_can_be_made_does_not_grow_for_ever() {
+    let scratch = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        journal_bytes_max: 64 * 1024,
+        snapshot_retry: std::time::Duration::from_millis(20),
+        ..small()
+    };
+    let (store, faults) = open_faulty(scratch.path(), options).await;
+    *faults.fails.lock() =
+        Some(|doing, path| doing == "create" && path.parent().is_some_and(|dir| dir.ends_with("snapshots")));
+    let write = |n: usize| Commit::default().put(n.to_string(), vec![7; 2000]);
+    let mut made = 0;
+    let refused = loop {
+        match store.index.commit(write(made)).await {
+            Ok(()) => made += 1,
+            Err(refused) => break refused,
+        }
+        assert!(made < 100_000, "it grows for ever");
+    };
+    assert!(matches!(refused, StoreError::Full), "{refused:?}");
+    assert!(made > 32, "{made}");
+    assert_eq!(all(&store).await.len(), made, "reads go on");
+    *faults.fails.lock() = None;
+    // It is tried again by itself.
+    while store.index.commit(write(made)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(all(&store).await.len(), made + 1);
+    store.close().await.unwrap();
+}
+
+/// A repair while the helper is writing takes nothing away from it.
+#[test]
+fn a_repair_under_way_leaves_unfinished_files_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let place = Arc::new(Place::enter(scratch.path(), Arc::new(RealDisk)).unwrap());
+    let unfinished = place.snapshots().join("0000000000000001.new");
+    let engine = Engine::open(Arc::clone(&place), small()).unwrap();
+    fs::write(&unfinished, "half").unwrap();
+    let mut engine = engine;
+    engine.shared().lose_tree();
+    engine.repair().unwrap();
+    assert!(unfinished.exists());
+    engine.close().unwrap();
+    drop(place);
+    let place = Arc::new(Place::enter(scratch.path(), Arc::new(RealDisk)).unwrap());
+    Engine::open(place, small()).unwrap().close().unwrap();
+    assert!(!unfinished.exists(), "a start clears it");
+}
+
+/// Puts a file that cannot be read (EIO) in the place of another.
+fn unreadable(path: &Path) {
+    fs::remove_file(path).unwrap();
+    // Nothing is mapped at 0 in our own memory.
+    std::os::unix::fs::symlink("/proc/self/mem", path).unwrap();
+    assert_eq!(fs::read(path).unwrap_err().raw_os_error(), Some(5));
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_read_a_snapshot_is_as_if_it_were_damaged() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let by_hand = StoreOptions { snapshot_bytes: u64::MAX, ..small() };
+    let store = Store::open(&dir, &by_hand).await.unwrap();
+    for n in 1..=9 {
+        store.index.commit(commit(n)).await.unwrap();
+        if n % 3 == 0 {
+            store.snapshot().await.unwrap();
+        }
+    }
+    store.close().await.unwrap();
+    drop(store);
+    unreadable(&snapshot::list(&dir.join("snapshots")).unwrap().pop().unwrap().1);
+    let report = fsck(&dir, &by_hand, &super::crash_tests::NoBodies, false, &mut |_| ()).unwrap();
+    assert!(report.damages > 0 && report.losses == 0, "{:?}", report.findings);
+    let store = Store::open(&dir, &by_hand).await.unwrap();
+    assert_eq!(all(&store).await, state_after(9).await, "the one before it and the journal");
+    store.index.commit(commit(10)).await.unwrap();
+    store.snapshot().await.unwrap();
+    assert_eq!(all(&store).await, state_after(10).await);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn fsck_goes_on_where_the_disk_cannot_read_a_segment_or_a_body() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let store = Store::open(&dir, &StoreOptions { snapshot_bytes: u64::MAX, ..small() }).await.unwrap();
+    let body = store.bodies.put(Bytes::from_static(b"body")).await.unwrap();
+    for n in 1..=9 {
+        store.index.commit(commit(n)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    unreadable(&dir.join(format!("bodies/{:02x}/{body}.body", body.0[0])));
+    unreadable(&segments(&dir)[0]);
+    let report = fsck(&dir, &small(), &super::crash_tests::NoBodies, true, &mut |_| ()).unwrap();
+    assert!(report.losses == 1 && report.damages > 0, "{:?}", report.findings);
+    let store = open(&dir).await;
+    assert_eq!(all(&store).await, state_after(9).await, "out of the index");
+    store.close().await.unwrap();
 }

@@ -133,10 +133,7 @@ pub fn fsck(
     let whole = truth.is_some_and(|truth| index.as_ref().is_some_and(|(_, made)| *made == truth.through));
     check.bodies(repair, index.as_ref().filter(|_| whole).map(|(tree, _)| tree))?;
     drop(index);
-    // sled writes to its files whenever it opens them.
-    if check.place.index().exists() && !check.place.machine_went_down()? {
-        check.place.mark_closed()?;
-    }
+    check.place.remove_copy()?;
     Ok(check.report)
 }
 
@@ -244,11 +241,39 @@ impl Checker<'_> {
     }
 
     /// Compares the index with the truth. Answers it with its position when it can be read whole and
-    /// holds nothing but the truth, as far as there is one.
+    /// holds nothing but the truth, as far as there is one. Where there is none, and no index, the
+    /// best of those that were set aside. sled writes whenever it opens its files: it gets a copy of them.
     fn index(&mut self, truth: Option<&Truth>) -> Result<Option<(Tree, u64)>, StoreError> {
         if let Some(truth) = truth {
             self.references_of(truth)?;
         }
+        let found = self.index_in_use(truth)?;
+        if found.is_some() || truth.is_some() {
+            return Ok(found);
+        }
+        let mut best: Option<(u64, PathBuf)> = None;
+        for path in self.place.indexes_aside() {
+            if let Ok((tree, made)) = self.open_copy(&path)?
+                && best.as_ref().is_none_or(|(found, _)| made > *found)
+                && self.compare(&tree, None).is_ok()
+            {
+                best = Some((made, path));
+            }
+        }
+        let Some((made, path)) = best else { return Ok(None) };
+        let what = format!("all that can be read is {}, which has seen {made} commits", path.display());
+        self.report.find(Severity::Damage, what);
+        Ok(self.open_copy(&path)?.ok())
+    }
+
+    /// Opens a copy of an index; the inner failure is sled's, or of the snapshot below.
+    fn open_copy(&mut self, index: &Path) -> Result<Result<(Tree, u64), sled::Error>, StoreError> {
+        let copy = self.place.copy_of_index(index)?;
+        let opened = Tree::open(&copy, &self.place.snapshots(), self.options.cache_bytes);
+        Ok(opened.and_then(|tree| tree.position().map(|made| (tree, made))))
+    }
+
+    fn index_in_use(&mut self, truth: Option<&Truth>) -> Result<Option<(Tree, u64)>, StoreError> {
         if self.place.machine_went_down()? {
             self.report.find(
                 Severity::Note,
@@ -260,16 +285,18 @@ impl Checker<'_> {
             self.report.find(Severity::Note, "there is no index: the next start makes it");
             return Ok(None);
         }
-        self.place.mark_open()?;
-        let opened = Tree::open(&self.place.index(), &self.place.snapshots(), self.options.cache_bytes);
-        let opened = opened.and_then(|tree| tree.position().map(|made| (tree, made)));
-        let (tree, made) = match opened {
+        let (tree, made) = match self.open_copy(&self.place.index())? {
             Ok(opened) => opened,
             Err(failure) => {
                 self.report.find(Severity::Damage, format!("the index cannot be opened: {failure}"));
                 return Ok(None);
             }
         };
+        if made == 0 && self.newest.is_some() {
+            // sled takes some damage for a file that was never written.
+            self.report.find(Severity::Damage, "the index is empty: it was damaged, or made by half");
+            return Ok(None);
+        }
         let compared = match truth {
             Some(truth) if made > truth.through => {
                 let what = format!("the journal ends at {}, but the index has seen {made}", truth.through);
@@ -449,8 +476,8 @@ impl Checker<'_> {
     fn set_damaged_snapshots_aside(&mut self, keep: u64) -> Result<(), StoreError> {
         for (through, path) in snapshot::list(&self.place.snapshots())? {
             if through != keep
-                && let Err(StoreError::Corrupt { .. }) =
-                    SnapshotReader::open(&path).and_then(|reader| reader.verify(|_| Ok(())))
+                && let Err(damage) = SnapshotReader::open(&path).and_then(|reader| reader.verify(|_| Ok(())))
+                && damage.is_damage()
             {
                 snapshot::set_aside(&*self.place.disk, &path)?;
                 self.report.repairs.push(format!("set a damaged snapshot aside, {}", path.display()));
@@ -484,8 +511,9 @@ impl Checker<'_> {
                         self.report.body_bytes += bytes;
                         self.report.bodies_unhashed += u64::from(!sealed);
                     }
-                    Err(damage @ StoreError::Corrupt { .. }) => {
-                        self.report.find(Severity::Loss, damage.to_string());
+                    Err(damage) if damage.is_damage() => {
+                        let why = std::error::Error::source(&damage).map(|why| format!(": {why}"));
+                        self.report.find(Severity::Loss, format!("{damage}{}", why.unwrap_or_default()));
                     }
                     Err(error) => return Err(error),
                 }

@@ -363,12 +363,17 @@ pub(crate) fn check(dir: &Path, after: u64, mut each: impl FnMut(u64)) -> Result
                     ..check
                 });
             }
-            Err(damage @ StoreError::Corrupt { .. }) => return Ok(Check { damage: Some(damage), ..check }),
+            Err(damage) if damage.is_damage() => return Ok(Check { damage: Some(damage), ..check }),
             Err(error) => return Err(error),
         };
         loop {
             let offset = segment.offset;
-            match segment.next()? {
+            let next = match segment.next() {
+                // The disk cannot read it: no better than damaged.
+                Err(damage) if damage.is_damage() => return Ok(Check { damage: Some(damage), ..check }),
+                next => next?,
+            };
+            match next {
                 Next::End => break,
                 Next::Record(position, payload)
                     if position == check.last + 1 && decode_writes(&payload).is_some() =>
@@ -403,8 +408,8 @@ pub(crate) fn salvage(
     for (first, path) in segments(dir)? {
         highest = highest.max(first.saturating_sub(1));
         let Ok(bytes) = fs::read(&path) else { continue };
-        let header =
-            Header::read(SEGMENT, &mut bytes.as_slice()).map_err(|error| failed("read", &path, error))?;
+        let header = Header::read(SEGMENT, &mut bytes.as_slice());
+        let header = header.map_err(|error| failed("read", &path, error))?;
         let Some(header) = header else { continue };
         let mut rest = &bytes[HEADER_BYTES..];
         while let Some((position, payload, behind)) = next_record(header.salt, rest, first) {

@@ -47,7 +47,16 @@ pub use error::StoreError;
 pub use fsck::{Finding, References, Report, Severity, fsck};
 pub use memory::{MemoryBodies, MemoryIndex};
 
-use std::{fmt, future::Future, ops, path::Path, pin::Pin, str::FromStr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    future::Future,
+    ops,
+    path::Path,
+    pin::Pin,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -346,6 +355,11 @@ pub struct StoreOptions {
     pub snapshot_bytes_per_sec: u64,
     /// What a snapshot may hold in memory while it is made.
     pub snapshot_memory_bytes: usize,
+    /// How long the journal behind the newest snapshot may become while no other can be made: then commits
+    /// are answered `Full`, and a snapshot is tried every `snapshot_retry`, until one succeeds.
+    pub journal_bytes_max: u64,
+    /// See `journal_bytes_max`.
+    pub snapshot_retry: Duration,
     /// Disk space kept back, so that a full disk never stops what the journal has taken. 0 for none.
     pub reserve_bytes: u64,
 }
@@ -362,6 +376,8 @@ impl Default for StoreOptions {
             snapshot_bytes: 16 * 1024 * 1024,
             snapshot_bytes_per_sec: 64 * 1024 * 1024,
             snapshot_memory_bytes: 32 * 1024 * 1024,
+            journal_bytes_max: 4 * 1024 * 1024 * 1024,
+            snapshot_retry: Duration::from_mins(1),
             reserve_bytes: 8 * 1024 * 1024,
         }
     }

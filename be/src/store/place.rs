@@ -8,7 +8,8 @@
 //! journal/    the truth of the index, together with
 //! snapshots/  what the index held at some positions of the journal; before the oldest it is trimmed
 //! index/      sled, over the newest snapshot; after the first, index-<n>/, which index.current then names;
-//!             index.corrupt-<n>/ are damaged ones, set aside; index.old/ is there while another is made
+//!             index.corrupt-<n>/ are damaged ones, set aside; index.old/ is there while another is made, and
+//!             index.check/, a copy, while one is looked at
 //! index.boot  there while the index is open: the boot of the machine in which it was opened
 //! bodies/     see `files`
 //! ```
@@ -33,7 +34,7 @@ use super::{
 /// index held everything.
 const FORMAT: u32 = 3;
 const FORMAT_WORDS: &str = "directpush store ";
-/// How many damaged indexes are kept for someone to look at.
+/// How many damaged indexes, and how many damaged journals, are kept for someone to look at.
 const KEPT_ASIDE: u32 = 3;
 /// How often a lock is tried: a store that was just dropped is still being closed.
 const LOCK_ATTEMPTS: u32 = 100;
@@ -214,6 +215,7 @@ impl Place {
 
     /// Removes indexes that are none, or not yet.
     pub(crate) fn remove_stale_indexes(&self) -> Result<(), StoreError> {
+        self.remove_copy()?;
         let fail = |error| StoreError::io(format!("list {}", self.dir.display()), error);
         for entry in fs::read_dir(&self.dir).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
@@ -303,13 +305,30 @@ impl Place {
         journal::create_behind(&new, &*self.disk, through)?;
         let mut aside = None;
         if self.journal().exists() {
-            let mut free = (1..).map(|n: u32| self.dir.join(format!("journal.corrupt-{n}")));
-            let to = free.find(|path| !path.exists()).unwrap_or_default();
+            let to =
+                self.dir.join(format!("journal.corrupt-{}", self.journals_aside()?.last().unwrap_or(&0) + 1));
             self.move_dir(&self.journal(), &to)?;
             aside = Some(to);
         }
         self.move_dir(&new, &self.journal())?;
+        let kept = self.journals_aside()?;
+        for old in kept.iter().rev().skip(KEPT_ASIDE as usize) {
+            remove_dir(&self.dir.join(format!("journal.corrupt-{old}")))?;
+        }
         Ok(aside)
+    }
+
+    /// The numbers of the journals that were set aside, the oldest first.
+    fn journals_aside(&self) -> Result<Vec<u32>, StoreError> {
+        let fail = |error| StoreError::io(format!("list {}", self.dir.display()), error);
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("journal.corrupt-"));
+            numbers.extend(number.and_then(|number| number.parse::<u32>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     fn new_journal(&self) -> PathBuf {
@@ -327,6 +346,27 @@ impl Place {
             self.move_dir(&new, &self.journal())?;
         }
         Ok(())
+    }
+
+    /// Copies an index to where it can be opened, and so written to, without being touched itself.
+    pub(crate) fn copy_of_index(&self, index: &Path) -> Result<PathBuf, StoreError> {
+        let copy = self.index_copy();
+        remove_dir(&copy)?;
+        copy_dir(index, &copy).map_err(|error| StoreError::io(format!("copy {}", index.display()), error))?;
+        Ok(copy)
+    }
+
+    pub(crate) fn remove_copy(&self) -> Result<(), StoreError> {
+        remove_dir(&self.index_copy())
+    }
+
+    fn index_copy(&self) -> PathBuf {
+        self.dir.join("index.check")
+    }
+
+    /// The indexes that were set aside and may be all that is left.
+    pub(crate) fn indexes_aside(&self) -> Vec<PathBuf> {
+        self.aside().chain([self.old_index()]).filter(|path| path.exists()).collect()
     }
 
     /// Where damaged indexes are kept.
@@ -385,6 +425,20 @@ fn remove_dir(path: &Path) -> Result<(), StoreError> {
         }
         _ => Ok(()),
     }
+}
+
+fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let to = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_dir(&path, &to)?;
+        } else {
+            fs::copy(&path, &to)?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {

@@ -18,7 +18,7 @@ use std::{
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -109,20 +109,34 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, inbox: &Receiver<Chore>) {
-        for chore in inbox {
+        loop {
+            let chore = if self.shared.overgrown.load(SeqCst) {
+                // Nobody commits, so nobody asks.
+                inbox.recv_timeout(self.options.snapshot_retry)
+            } else {
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
             match chore {
-                Chore::Stop => return,
-                Chore::Snapshot(waiter) => {
+                Ok(Chore::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Chore::Snapshot(waiter)) => {
                     let _ = waiter.send(self.take());
                 }
-                Chore::Consider => match self.consider() {
-                    Ok(()) | Err(StoreError::Stopped) => {}
-                    Err(damage @ StoreError::Corrupt { .. }) => {
-                        error!(%damage, "no snapshot can be made any more; the index still answers");
-                    }
-                    Err(failure) => warn!(%failure, "no snapshot could be made; the journal grows on"),
-                },
+                Ok(Chore::Consider) => self.try_to_consider(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.again_at = 0;
+                    self.try_to_consider();
+                }
             }
+        }
+    }
+
+    fn try_to_consider(&mut self) {
+        match self.consider() {
+            Ok(()) | Err(StoreError::Stopped) => {}
+            Err(damage @ StoreError::Corrupt { .. }) => {
+                error!(%damage, "no snapshot can be made any more; the index still answers");
+            }
+            Err(failure) => warn!(%failure, "no snapshot could be made; the journal grows on"),
         }
     }
 
@@ -140,7 +154,14 @@ impl Keeper {
             return Ok(());
         }
         let taken = self.take();
-        self.again_at = if taken.is_ok() { 0 } else { journal + due / 2 };
+        self.again_at = if taken.is_ok() { 0 } else { journal.saturating_add(due / 2) };
+        if let Err(failure) = &taken
+            && journal >= self.options.journal_bytes_max
+            && !matches!(failure, StoreError::Stopped)
+            && !self.shared.overgrown.swap(true, SeqCst)
+        {
+            error!(journal, "the journal must not grow on: no commit is taken before a snapshot is made");
+        }
         taken.map(|_| ())
     }
 
@@ -148,6 +169,9 @@ impl Keeper {
     fn take(&mut self) -> Result<Summary, StoreError> {
         let through = self.roll()?;
         let summary = self.write(through)?;
+        if self.shared.overgrown.swap(false, SeqCst) {
+            info!("a snapshot is made: commits are taken again");
+        }
         match self.rebase(through) {
             Ok(()) | Err(StoreError::Stopped) => {}
             Err(failure) => warn!(%failure, "the index stays over the older snapshot"),

@@ -94,7 +94,7 @@ async fn phones_go_on_from_a_backup_that_was_made_under_load() {
 
     backend.stop().await.unwrap();
     fs::remove_dir_all(state.join("store")).unwrap();
-    maintenance::restore(&config, copy, Bar::new()).await.unwrap();
+    maintenance::restore(&config, copy, false, Bar::new()).await.unwrap();
     let backend = Backend::start(config).await.unwrap();
     let restored = inbox(&backend).await;
     assert!((0..20).all(|n| restored.contains(&format!("before {n}"))), "{restored:?}");
