@@ -68,7 +68,7 @@ pub struct Planned {
 
 impl<'a> SyncPlan<'a> {
     /// Plans from `state`, at most `window` commands (1 to 512). `floor` (Unix seconds) and `filter` are what the
-    /// request asks for now; a filter that moved begins a walk for what enters and what leaves.
+    /// request asks for now; a filter or a floor that moved begins a walk for what enters and what leaves.
     pub fn new(
         device: &'a DeviceKey,
         mut state: KeyState,
@@ -79,7 +79,8 @@ impl<'a> SyncPlan<'a> {
         if state.base.is_none() {
             (state.filter, state.floor) = (filter, floor);
             state.walk = Some(Walk { before: Number::ZERO, old: None });
-        } else if state.filter != filter && state.walk.is_none() {
+        } else if state.walk.is_none() && (state.filter != filter || state.floor < floor) {
+            // Another filter, or the same one on a later day: what has become too old leaves the device.
             state.walk =
                 Some(Walk { before: state.through.next(), old: Some(OldFloor { floor: state.floor }) });
             (state.filter, state.floor) = (filter, floor);

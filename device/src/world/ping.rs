@@ -128,7 +128,8 @@ impl Frontend {
         let group = Guid::from_random(self.world.net.bytes());
         let hash =
             device.to_string().bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
-        let opening = Opening { backend: 0, device: hash, group, heartbeat_secs, folders: watches.len(), sync: false };
+        let opening =
+            Opening { backend: 0, device: hash, group, heartbeat_secs, folders: watches.len(), sync: false };
         let ping = self.routing.borrow_mut().open(self.now(), opening);
         let _seat = Seat { front: Rc::clone(self), ping };
         loop {

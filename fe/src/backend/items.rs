@@ -6,7 +6,8 @@ use bytes::Bytes;
 use directpush_common::change::Cause;
 use directpush_common::dav::hierarchy::{self, Hierarchy};
 use directpush_common::dav::items::{Items, ItemsRequest};
-use directpush_common::dav::{DavError, HTTPMAIL, headers};
+use directpush_common::dav::xml::escape;
+use directpush_common::dav::{DavError, HTTPMAIL, OURS, headers};
 use directpush_common::names::{DeviceKey, FolderId, ItemId};
 use directpush_common::numbers::Number;
 use http::{StatusCode, header};
@@ -85,24 +86,26 @@ impl Backend {
         }
     }
 
-    /// Sets the read flag. False when the item is gone.
+    /// Sets the read flag and the marks (as text), in one commit. False when the item is gone.
     ///
     /// # Errors
     /// [`super::Error`].
-    pub async fn item_set_read(
+    pub async fn item_set(
         &self,
         session: &Session,
         device: &DeviceKey,
         place: Place,
-        read: bool,
+        read: Option<bool>,
+        marks: Option<&str>,
     ) -> Result<bool> {
+        let read = read.map_or("", |read| if read { "<m:read>1</m:read>" } else { "<m:read>0</m:read>" });
+        let marks = marks.map_or_else(String::new, |marks| format!("<p:marks>{}</p:marks>", escape(marks)));
         let path = place.folder.item_url(&session.user, place.item);
         let mut call = as_device("PROPPATCH", &path, session, device, Cause::Sync);
         call.headers.push((header::CONTENT_TYPE.as_str(), "text/xml".to_owned()));
         call.body = Bytes::from(format!(
-            "<?xml version=\"1.0\"?><D:propertyupdate xmlns:D=\"DAV:\" xmlns:m=\"{HTTPMAIL}\"><D:set><D:prop>\
-             <m:read>{}</m:read></D:prop></D:set></D:propertyupdate>",
-            u8::from(read)
+            "<?xml version=\"1.0\"?><D:propertyupdate xmlns:D=\"DAV:\" xmlns:m=\"{HTTPMAIL}\" xmlns:p=\"{OURS}\">\
+             <D:set><D:prop>{read}{marks}</D:prop></D:set></D:propertyupdate>"
         ));
         done(self.call(call).await?)
     }

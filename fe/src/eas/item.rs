@@ -52,11 +52,19 @@ pub fn find_attachment(all: &Hierarchy, reference: &str) -> Option<(Place, usize
 /// # Errors
 /// [`crate::backend::Error`].
 pub async fn live(request: &Request, place: Place) -> Result<Option<Live>> {
+    Ok(changed(request, place).await?.map(|(live, _)| live))
+}
+
+/// The same, and the number of its last change.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn changed(request: &Request, place: Place) -> Result<Option<(Live, Number)>> {
     let walk = ItemsRequest::Walk { before: Some(ItemId(place.item.0.next())), limit: 1 };
     let items = request.backend().items(&request.session, place.folder, walk).await?;
     let entry = items.and_then(|items| items.entries.into_iter().find(|entry| entry.id == place.item));
     Ok(entry.and_then(|entry| match entry.kind {
-        EntryKind::Live(live) => Some(live),
+        EntryKind::Live(live) => Some((live, entry.changed)),
         EntryKind::Gone(_) => None,
     }))
 }

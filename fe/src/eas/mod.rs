@@ -38,6 +38,7 @@ pub mod standing;
 pub mod state;
 pub mod sync;
 pub mod sync_collection;
+pub mod sync_upload;
 pub mod validate_cert;
 
 use std::sync::Arc;

@@ -30,6 +30,9 @@ pub struct Kept {
     /// MIMETruncation in bytes.
     #[serde(rename = "n", skip_serializing_if = "Option::is_none")]
     mime_truncation: Option<usize>,
+    /// Conflict, as sent: 0 the device wins, 1 the server.
+    #[serde(rename = "o", skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<u8>,
     /// Body preferences: form, bytes, all or none.
     #[serde(rename = "b", skip_serializing_if = "Vec::is_empty")]
     bodies: Vec<(u8, Option<u32>, bool)>,
@@ -66,6 +69,7 @@ impl Kept {
         let any_preview = bodies().any(|it| it.preview.is_some());
         Self {
             filter: sent.filter_type.map_or(0, FilterType::code),
+            conflict: sent.conflict,
             truncation: sent.truncation_limit(),
             mime_support: sent.mime_support.map_or(0, MimeSupport::code),
             mime_truncation: sent.mime_truncation_limit(),

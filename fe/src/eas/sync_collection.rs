@@ -1,19 +1,16 @@
 //! One collection of a Sync: the device's changes in, the server's changes out, a new key.
 //!
 //! What is sent is decided by `common::sync::plan` from the collection's numbers; here the reports
-//! are fetched, messages rendered and the state written under its ETag. Mail only: a collection of
+//! are fetched, messages rendered and the state written under its ETag. The device's own changes are `sync_upload`. Mail only: a collection of
 //! another class answers its key and knows what came since, so that it can be watched and woken.
 
 use std::collections::HashMap;
 
-use directpush_common::change::{Cause, EntryKind, Live};
+use directpush_common::change::{EntryKind, Live};
 use directpush_common::dav::hierarchy::Class;
 use directpush_common::dav::items::ItemsRequest;
 use directpush_common::eas::status::SyncStatus;
-use directpush_common::eas::sync::{
-    ApplicationData, CollectionResponse, CommandResponse, ServerCommand, SyncCollection, SyncCommand,
-    email_read,
-};
+use directpush_common::eas::sync::{ApplicationData, CollectionResponse, ServerCommand, SyncCollection};
 use directpush_common::names::{FolderId, ItemId};
 use directpush_common::numbers::{CollectionToken, Number};
 use directpush_common::sync::plan::{PlanCommand, Planned, SyncPlan};
@@ -29,8 +26,8 @@ use crate::backend::device::{Fresh, Put};
 use crate::backend::items::Place;
 use crate::push::Watch;
 
-/// EAS folder type of Deleted Items.
-const DELETED_ITEMS: u8 = 4;
+/// EAS folder type of Drafts.
+const DRAFTS: u8 = 3;
 /// Changes when the device does not say ([MS-ASCMD] WindowSize), and at most.
 const WINDOW_DEFAULT: usize = 100;
 const WINDOW_MAX: usize = 512;
@@ -160,12 +157,12 @@ struct News {
 }
 
 /// One collection's turn.
-struct Turn<'a> {
-    request: &'a Request,
-    collection: &'a SyncCollection,
-    hierarchy: Number,
-    folder: FolderId,
-    class: Class,
+pub(super) struct Turn<'a> {
+    pub(super) request: &'a Request,
+    pub(super) collection: &'a SyncCollection,
+    pub(super) hierarchy: Number,
+    pub(super) folder: FolderId,
+    pub(super) class: Class,
     watch: Watch,
     terms: Terms,
 }
@@ -208,7 +205,8 @@ impl Turn<'_> {
         if self.collection.commands.len() > DEVICE_COMMANDS_MAX {
             return Ok(refused(self.collection, &self.collection.sync_key, SyncStatus::ProtocolError));
         }
-        let responses = self.apply_commands(&kept).await?;
+        let base = from.base.map_or(Number::ZERO, |base| base.number);
+        let responses = self.apply_commands(&kept, base, replayed).await?;
         let wanted = self.collection.wants_changes(self.request.line.version);
         let news = if wanted && self.terms.room == 0 {
             // The request's window is used up: is there a reason to ask again?
@@ -310,7 +308,8 @@ impl Turn<'_> {
             };
             barren = if planned.commands.is_empty() { barren + 1 } else { 0 };
             for command in planned.commands {
-                let (command, size) = self.command(command, &live, kept).await?;
+                let known = state.base.map(|base| base.number);
+                let (command, size) = self.command(command, &live, known, kept).await?;
                 bytes += size;
                 commands.extend(command);
             }
@@ -361,16 +360,26 @@ impl Turn<'_> {
         &self,
         command: PlanCommand,
         live: &HashMap<ItemId, Live>,
+        known: Option<Number>,
         kept: &Kept,
     ) -> Result<(Option<ServerCommand>, usize)> {
         let name = |item| self.server_id(item);
         Ok(match command {
             PlanCommand::Delete(item) => (Some(ServerCommand::Delete { server_id: name(item) }), 0),
             PlanCommand::SoftDelete(item) => (Some(ServerCommand::SoftDelete { server_id: name(item) }), 0),
-            PlanCommand::Change(item) => {
-                let read = live.get(&item).is_some_and(|found| found.read);
-                (Some(ServerCommand::Change { server_id: name(item), data: render::read_flag(read) }), 0)
-            }
+            PlanCommand::Change(item) => match live.get(&item) {
+                Some(found) if known.is_some_and(|known| found.content > known) => {
+                    let whole = self.item(item, Some(found), kept).await?;
+                    let change = |(data, size)| (ServerCommand::Change { server_id: name(item), data }, size);
+                    whole.map(change).map_or((None, 0), |(command, size)| (Some(command), size))
+                }
+                found => {
+                    let mut data = render::read_flag(found.is_some_and(|found| found.read));
+                    let marks = found.map_or("", |found| found.marks.as_str());
+                    data.extend(render::marks(marks, self.request.line.version));
+                    (Some(ServerCommand::Change { server_id: name(item), data }), 0)
+                }
+            },
             PlanCommand::Add(item) => match self.item(item, live.get(&item), kept).await? {
                 Some((data, size)) => (Some(ServerCommand::Add { server_id: name(item), data }), size),
                 // Gone since the report: the next one says so.
@@ -380,7 +389,7 @@ impl Turn<'_> {
     }
 
     /// A message, rendered as the device wants it; `None` when it is gone.
-    async fn item(
+    pub(super) async fn item(
         &self,
         item: ItemId,
         live: Option<&Live>,
@@ -394,8 +403,8 @@ impl Turn<'_> {
             read: live.is_some_and(|live| live.read),
             date: live.map_or(0, |live| live.date),
             reference: self.server_id(item),
+            draft: self.is_drafts().await?,
             marks: live.map(|live| render::marks(&live.marks, self.request.line.version)).unwrap_or_default(),
-            ..Facts::default()
         };
         let wish = kept.wish(self.request.line.version);
         let data = self.request.front.content.render(mime, facts, wish).await;
@@ -403,99 +412,24 @@ impl Turn<'_> {
         Ok(Some((data, size)))
     }
 
+    /// Whether this is the folder of drafts, as far as it matters to the device.
+    pub(super) async fn is_drafts(&self) -> Result<bool> {
+        if !self.request.line.version.has_drafts() {
+            return Ok(false);
+        }
+        let all = self.request.front.folders.get(self.request, self.hierarchy).await?;
+        Ok(all.folders.iter().any(|folder| folder.id == self.folder && folder.folder_type == DRAFTS))
+    }
+
     fn server_id(&self, item: ItemId) -> String {
         format!("{:x}:{item}", self.folder.counter)
     }
 
-    fn item_of(&self, server_id: &str) -> Option<Place> {
+    pub(super) fn item_of(&self, server_id: &str) -> Option<Place> {
         let (folder, item) = server_id.split_once(':')?;
         let ours = u64::from_str_radix(folder, 16) == Ok(self.folder.counter);
         let item = ItemId(item.parse::<Number>().ok()?);
         ours.then_some(Place { folder: self.folder, item })
-    }
-
-    /// The device's own changes. What is answered: every Add and Fetch, and what failed of the rest.
-    async fn apply_commands(&self, kept: &Kept) -> Result<Vec<CommandResponse>> {
-        let mut responses = Vec::new();
-        for command in &self.collection.commands {
-            match command {
-                SyncCommand::Add { client_id, .. } => responses.push(CommandResponse::Add {
-                    client_id: client_id.clone(),
-                    server_id: None,
-                    status: SyncStatus::ConversionError,
-                }),
-                SyncCommand::Change { server_id, data } => {
-                    let status = self.change(server_id, email_read(data)).await?;
-                    if status != SyncStatus::Success {
-                        responses.push(CommandResponse::Change { server_id: server_id.clone(), status });
-                    }
-                }
-                SyncCommand::Delete { server_id } => {
-                    let status = self.delete(server_id).await?;
-                    if status != SyncStatus::Success {
-                        responses.push(CommandResponse::Delete { server_id: server_id.clone(), status });
-                    }
-                }
-                SyncCommand::Fetch { server_id } => responses.push(self.fetch(server_id, kept).await?),
-            }
-        }
-        Ok(responses)
-    }
-
-    async fn change(&self, server_id: &str, read: Option<bool>) -> Result<SyncStatus> {
-        let Some(place) = self.item_of(server_id) else { return Ok(SyncStatus::ObjectNotFound) };
-        // Anything else that a device may change of a mail is not kept here, which harms nobody.
-        let Some(read) = read else { return Ok(SyncStatus::Success) };
-        let (session, device) = (&self.request.session, &self.request.device.key);
-        let found = self.request.backend().item_set_read(session, device, place, read).await?;
-        Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
-    }
-
-    /// Into Deleted Items, unless the device wants it gone or it lies there already. The device knows that the
-    /// item left this folder, but not what it is called there: that comes with the next Sync of Deleted Items.
-    async fn delete(&self, server_id: &str) -> Result<SyncStatus> {
-        let Some(place) = self.item_of(server_id) else { return Ok(SyncStatus::ObjectNotFound) };
-        let (backend, session, device) =
-            (self.request.backend(), &self.request.session, &self.request.device.key);
-        let bin = if self.collection.deletes_as_moves == Some(false) {
-            None
-        } else {
-            let all = self.request.front.folders.get(self.request, self.hierarchy).await?;
-            all.folders.iter().find(|folder| folder.folder_type == DELETED_ITEMS).map(|bin| bin.id)
-        };
-        let found = match bin.filter(|bin| *bin != self.folder) {
-            Some(bin) => backend.item_move(session, device, place, bin, Cause::Move).await?.is_some(),
-            None => backend.item_delete(session, device, place).await?,
-        };
-        Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
-    }
-
-    async fn fetch(&self, server_id: &str, kept: &Kept) -> Result<CommandResponse> {
-        let data = match self.item_of(server_id) {
-            Some(place) if self.class == Class::Email => {
-                let live = self.facts(place.item).await?;
-                self.item(place.item, live.as_ref(), kept).await?
-            }
-            _ => None,
-        };
-        let status = if data.is_some() { SyncStatus::Success } else { SyncStatus::ObjectNotFound };
-        Ok(CommandResponse::Fetch {
-            server_id: server_id.to_owned(),
-            status,
-            data: data.map(|(data, _)| data),
-        })
-    }
-
-    /// Read flag and date of one item: the walk that begins just above it.
-    async fn facts(&self, item: ItemId) -> Result<Option<Live>> {
-        let above = ItemId(item.0.next());
-        let request = ItemsRequest::Walk { before: Some(above), limit: 1 };
-        let items = self.request.backend().items(&self.request.session, self.folder, request).await?;
-        let entry = items.and_then(|items| items.entries.into_iter().find(|entry| entry.id == item));
-        Ok(entry.and_then(|entry| match entry.kind {
-            EntryKind::Live(live) => Some(live),
-            EntryKind::Gone(_) => None,
-        }))
     }
 }
 

@@ -20,7 +20,7 @@ use directpush_common::dav::items::{Items, ItemsRequest};
 use directpush_common::dav::poll::{SubscriptionAnswer, SubscriptionStatus, write as write_answers};
 use directpush_common::dav::standing::Standing;
 use directpush_common::dav::subscribe::{Already, DeviceEvent, Since, Subscribe, Subscribed, parse_ids};
-use directpush_common::dav::{headers, xml};
+use directpush_common::dav::{DAV, HTTPMAIL, OURS, headers, xml};
 use directpush_common::directory::{DirectoryAnswer, DirectoryQuery, Person};
 use directpush_common::eas::provision::{Policy, PolicyInForce};
 use directpush_common::httpu::{Notify, SubscriptionId};
@@ -404,6 +404,25 @@ impl Mailbox {
         Items { token, entries, more }
     }
 
+    /// Read flag and marks of an item, set by `maker`.
+    pub(crate) fn set(
+        &mut self,
+        folder: u64,
+        item: ItemId,
+        maker: Maker,
+        read: Option<bool>,
+        marks: Option<String>,
+    ) -> bool {
+        let log = self.log.get_mut(&folder).map(Vec::as_mut_slice).unwrap_or_default();
+        let Some(entry) = log.iter_mut().find(|entry| entry.id == item) else { return false };
+        let EntryKind::Live(live) = &mut entry.kind else { return false };
+        if let Some(marks) = marks {
+            live.marks = marks;
+        }
+        let read = read.unwrap_or(live.read);
+        self.touch(folder, item, maker, Some(read))
+    }
+
     /// An item changed by `maker`, or is gone.
     pub(crate) fn touch(&mut self, folder: u64, item: ItemId, maker: Maker, read: Option<bool>) -> bool {
         self.number += 1;
@@ -528,8 +547,11 @@ impl Mailbox {
             }
             "PROPPATCH" => {
                 let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
-                let read = String::from_utf8_lossy(body).contains("read>1<");
-                reply(if self.touch(folder, item, maker, Some(read)) { 207 } else { 404 }, "")
+                let root = xml::parse(body).unwrap();
+                let set = root.child(DAV, "set").and_then(|set| set.child(DAV, "prop")).unwrap();
+                let read = set.child_text(HTTPMAIL, "read").map(|read| read == "1");
+                let marks = set.child_text(OURS, "marks").map(str::to_owned);
+                reply(if self.set(folder, item, maker, read, marks) { 207 } else { 404 }, "")
             }
             "PUT" if path.contains("DavMailSubmissionURI") => {
                 if let Some((status, reason)) = self.manners.submission {

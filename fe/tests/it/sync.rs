@@ -5,8 +5,8 @@ use directpush_common::eas::Version;
 use directpush_common::eas::ping::PingResponse;
 use directpush_common::eas::status::SyncStatus;
 use directpush_common::eas::sync::{
-    BodyPreference, BodyType, CollectionResponse, FilterType, ServerCommand, SyncCollection, SyncCommand,
-    SyncOptions, SyncRequest, SyncResponse,
+    BodyPreference, BodyType, CollectionResponse, CommandResponse, FilterType, ServerCommand, SyncCollection,
+    SyncCommand, SyncOptions, SyncRequest, SyncResponse,
 };
 use directpush_common::names::ItemId;
 use directpush_common::numbers::Number;
@@ -203,4 +203,104 @@ async fn a_first_sync_sent_twice_gets_the_same_key_twice() {
     assert_eq!(synced.commands.len(), 1);
     let over = one(&world, PHONE, collection(PHONE, 1, "0")).await;
     assert_ne!(over.sync_key, first.sync_key, "a key that was used does not come again");
+}
+
+fn flagged(name: &str) -> Vec<Element> {
+    let flag = [Element::text(email::STATUS, "2"), Element::text(email::FLAG_TYPE, name)];
+    let categories = [Element::text(email::CATEGORY, "Blue")];
+    vec![Element::container(email::FLAG, flag), Element::container(email::CATEGORIES, categories)]
+}
+
+fn marks_of(world: &World, item: u64) -> directpush_common::mail::Marks {
+    let mailbox = world.fake.mailbox.lock();
+    let entry = mailbox.log[&1].iter().find(|entry| entry.id == ItemId(Number(item))).unwrap();
+    let directpush_common::change::EntryKind::Live(live) = &entry.kind else { panic!("gone") };
+    directpush_common::mail::Marks::from_text(&live.marks)
+}
+
+#[tokio::test]
+async fn follow_up_flags_and_categories_travel_both_ways() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    let other = Phone { id: "other", ..PHONE };
+    let item = world.fake.deliver(1, MAIL).await;
+    let mut key = one(&world, PHONE, collection(PHONE, 1, &key)).await.sync_key;
+    let others = world.prepare(other, 1).await;
+    let change = |key: &str, data| {
+        let mut asked = collection(PHONE, 1, key);
+        asked.commands = vec![SyncCommand::Change { server_id: format!("1:{item}"), data }];
+        asked
+    };
+    let done = one(&world, PHONE, change(&key, flagged("Call"))).await;
+    assert!(done.responses.is_empty() && done.commands.is_empty(), "{done:?}");
+    key = done.sync_key;
+    let kept = marks_of(&world, item);
+    assert_eq!((kept.flag.unwrap().flag_type, kept.categories), ("Call".to_owned(), vec!["Blue".to_owned()]));
+    // The other device hears of it, once, and whole.
+    let told = one(&world, other, collection(other, 1, &others)).await;
+    let [ServerCommand::Change { data, .. }] = &told.commands[..] else { panic!("{told:?}") };
+    let flag = data.iter().find(|it| it.tag == email::FLAG).unwrap();
+    assert_eq!(flag.child(email::FLAG_TYPE).unwrap().own_text(), "Call");
+    assert!(data.iter().any(|it| it.tag == email::CATEGORIES) && text(data, email::READ) == "0");
+    // Cleared again, by the other device, and its read flag with it.
+    let mut asked = collection(other, 1, &told.sync_key);
+    let cleared = vec![Element::new(email::FLAG), Element::text(email::READ, "1")];
+    asked.commands = vec![SyncCommand::Change { server_id: format!("1:{item}"), data: cleared }];
+    one(&world, other, asked).await;
+    assert_eq!(marks_of(&world, item).categories, ["Blue"]);
+    let told = one(&world, PHONE, collection(PHONE, 1, &key)).await;
+    let [ServerCommand::Change { data, .. }] = &told.commands[..] else { panic!("{told:?}") };
+    let flag = data.iter().find(|it| it.tag == email::FLAG).unwrap();
+    assert!(flag.children().next().is_none() && text(data, email::READ) == "1");
+    // What cannot be kept is Status 6, and only that.
+    let bad = vec![Element::container(email::FLAG, [Element::text(email::STATUS, "1")])];
+    let refused = one(&world, PHONE, change(&told.sync_key, bad)).await;
+    let status = SyncStatus::ConversionError;
+    assert_eq!(refused.responses, [CommandResponse::Change { server_id: format!("1:{item}"), status }]);
+}
+
+#[tokio::test]
+async fn in_a_conflict_the_one_wins_that_the_device_says() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    let item = world.fake.deliver(1, MAIL).await;
+    let mut key = one(&world, PHONE, collection(PHONE, 1, &key)).await.sync_key;
+    for (conflict, wins) in [(None, false), (Some(1), false), (Some(0), true)] {
+        let theirs = format!("{{\"c\":[\"{conflict:?}\"]}}");
+        let theirs = theirs.replace("Some(", "").replace(')', "");
+        world.fake.mailbox.lock().set(1, ItemId(Number(item)), Maker::of(Cause::Dav), None, Some(theirs));
+        let mut asked = collection(PHONE, 1, &key);
+        asked.options = vec![SyncOptions { conflict, ..SyncOptions::default() }];
+        asked.commands = vec![SyncCommand::Change { server_id: format!("1:{item}"), data: flagged("Call") }];
+        let done = one(&world, PHONE, asked).await;
+        let status = SyncStatus::Conflict;
+        let lost = CommandResponse::Change { server_id: format!("1:{item}"), status };
+        assert_eq!(done.responses, if wins { vec![] } else { vec![lost] });
+        assert_eq!(marks_of(&world, item).flag.is_some(), wins);
+        assert_eq!(done.commands.len(), 1, "what the other one did is told");
+        key = done.sync_key;
+    }
+}
+
+#[tokio::test]
+async fn what_a_lost_answer_had_done_is_not_done_twice() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    let items = [world.fake.deliver(1, MAIL).await, world.fake.deliver(1, MAIL).await];
+    let key = one(&world, PHONE, collection(PHONE, 1, &key)).await.sync_key;
+    let mut asked = collection(PHONE, 1, &key);
+    asked.commands = vec![
+        SyncCommand::Change { server_id: format!("1:{}", items[0]), data: flagged("Call") },
+        SyncCommand::Delete { server_id: format!("1:{}", items[1]) },
+    ];
+    let lost = one(&world, PHONE, asked.clone()).await;
+    assert_eq!(one(&world, PHONE, asked).await, lost);
+    let gone = SyncCommand::Delete { server_id: format!("1:{}", items[1]) };
+    let mut asked = collection(PHONE, 1, &lost.sync_key);
+    asked.commands = vec![gone];
+    let refused = one(&world, PHONE, asked).await;
+    assert!(matches!(
+        refused.responses[..],
+        [CommandResponse::Delete { status: SyncStatus::ObjectNotFound, .. }]
+    ));
 }
