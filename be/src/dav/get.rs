@@ -93,7 +93,7 @@ async fn item(at: &InMailbox<'_>, folder: u64, name: &ItemName) -> Result<Reply,
     let failure = |error: StoreError| reply::failure(&error.into());
     match wanted {
         Ranges::Whole => {
-            let place = body::reserve(at.call.server, size).await?;
+            let place = body::reserve(at.call.server, at.account.mailbox, size).await?;
             let bytes: Bytes = boxes.store.bodies.get(body_id).await.map_err(failure)?;
             let reply = reply::body(StatusCode::OK, UNTYPED, body::placed(bytes, place));
             Ok(described(reply, &item.content_type))
@@ -104,7 +104,7 @@ async fn item(at: &InMailbox<'_>, folder: u64, name: &ItemName) -> Result<Reply,
         }
         Ranges::Parts(parts) => {
             let total = parts.iter().map(|(first, last)| last - first + 1).sum();
-            let place = body::reserve(at.call.server, total).await?;
+            let place = body::reserve(at.call.server, at.account.mailbox, total).await?;
             if let [(first, last)] = parts[..] {
                 let bytes = boxes.store.bodies.get_range(body_id, first..last + 1).await.map_err(failure)?;
                 let reply = reply::body(StatusCode::PARTIAL_CONTENT, UNTYPED, body::placed(bytes, place));

@@ -1,5 +1,6 @@
 //! Request bodies: bounded in size, in time, and in what all of them together take of memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -20,10 +22,23 @@ const PLACE_WAIT: Duration = Duration::from_secs(10);
 /// The unit in which memory is handed out.
 const UNIT: u64 = 1024;
 
+/// One mailbox's answers take at most this part of all memory for bodies.
+const SHARE: u32 = 4;
+/// Mailboxes whose share is remembered though nothing of it is taken.
+const SHARES_IDLE_MAX: usize = 1024;
+
 /// Memory for bodies.
 pub struct Budget {
     places: Arc<Semaphore>,
     units: u32,
+    /// What is left of each mailbox's share.
+    shares: Mutex<HashMap<u64, Arc<Semaphore>>>,
+}
+
+/// A place in memory for an answer, out of its mailbox's share.
+pub struct Place {
+    _all: OwnedSemaphorePermit,
+    _share: OwnedSemaphorePermit,
 }
 
 /// A body with its place in memory.
@@ -36,7 +51,7 @@ pub struct Read {
 impl Budget {
     pub fn new(bytes: u64) -> Self {
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 3);
-        Self { places: Arc::new(Semaphore::new(units as usize)), units }
+        Self { places: Arc::new(Semaphore::new(units as usize)), units, shares: Mutex::default() }
     }
 
     /// A place for so many bytes; none if there is none within a while. One body larger than all of the
@@ -45,6 +60,23 @@ impl Budget {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
         let waiting = self.places.clone().acquire_many_owned(units);
         timeout(PLACE_WAIT, waiting).await.ok()?.ok()
+    }
+
+    /// The same for an answer: who asks for much and reads it slowly does so out of the own mailbox's share. A body
+    /// larger than the share takes all of it.
+    pub async fn take_share(&self, mailbox: u64, bytes: u64) -> Option<Place> {
+        let whole = self.units.div_ceil(SHARE);
+        let share = {
+            let mut shares = self.shares.lock();
+            if shares.len() >= SHARES_IDLE_MAX {
+                // What is taken of a share holds it.
+                shares.retain(|_, share| Arc::strong_count(share) > 1);
+            }
+            shares.entry(mailbox).or_insert_with(|| Arc::new(Semaphore::new(whole as usize))).clone()
+        };
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(whole);
+        let share = timeout(PLACE_WAIT, share.acquire_many_owned(units)).await.ok()?.ok()?;
+        Some(Place { _all: self.take(bytes).await?, _share: share })
     }
 }
 
@@ -70,15 +102,15 @@ impl Budget {
     }
 }
 
-/// A place in memory for a body that is to be sent.
-pub async fn reserve(server: &Server, bytes: u64) -> Result<OwnedSemaphorePermit, Reply> {
-    server.budget.take(bytes).await.ok_or_else(reply::busy)
+/// A place in memory for a body of this mailbox that is to be sent.
+pub async fn reserve(server: &Server, mailbox: u64, bytes: u64) -> Result<Place, Reply> {
+    server.budget.take_share(mailbox, bytes).await.ok_or_else(reply::busy)
 }
 
 /// A body that keeps its place in memory until it is sent.
-pub fn placed(bytes: Bytes, place: OwnedSemaphorePermit) -> Bytes {
-    struct Placed(Bytes, #[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
-    impl AsRef<[u8]> for Placed {
+pub fn placed<P: Send + Sync + 'static>(bytes: Bytes, place: P) -> Bytes {
+    struct Placed<P>(Bytes, P);
+    impl<P> AsRef<[u8]> for Placed<P> {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
@@ -145,6 +177,23 @@ fn too_large() -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_mailbox_takes_its_share_and_no_more() {
+        let budget = Budget::new(256 * UNIT);
+        let first = budget.take_share(1, 40 * UNIT).await.unwrap();
+        assert!(budget.take_share(1, 30 * UNIT).await.is_none(), "64 are a quarter");
+        let others: Vec<_> = [budget.take_share(2, 64 * UNIT).await, budget.take_share(3, UNIT).await].into();
+        assert!(others.iter().all(Option::is_some));
+        drop(first);
+        assert!(budget.take_share(1, 64 * UNIT).await.is_some());
+        for mailbox in 10..10 + SHARES_IDLE_MAX as u64 + 10 {
+            budget.take_share(mailbox, UNIT).await.unwrap();
+        }
+        assert!(budget.shares.lock().len() <= SHARES_IDLE_MAX);
+        // What is taken is not forgotten.
+        assert!(budget.take_share(2, UNIT).await.is_none());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_grows_with_what_has_come() {

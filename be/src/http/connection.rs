@@ -59,7 +59,28 @@ struct Watched<S> {
     phase: Arc<Mutex<Phase>>,
     /// We are in the first line of a request.
     in_line: bool,
-    fragment: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+}
+
+/// What was seen of a request before hyper made one of it.
+#[derive(Default)]
+struct Seen {
+    /// Its first line was looked at.
+    line: AtomicBool,
+    /// There is a `#` in its first line.
+    fragment: AtomicBool,
+    /// There is one behind the first line: in its other fields, in its body, or in a request right behind it.
+    hash: AtomicBool,
+}
+
+impl Seen {
+    /// Whether the request that is there now had a fragment. Of one that came together with the one before it, the first
+    /// line was not looked at: it had one if there may be one.
+    fn take_fragment(&self) -> bool {
+        let fragment = self.fragment.swap(false, Ordering::Relaxed);
+        let line = self.line.swap(false, Ordering::Relaxed);
+        fragment || (!line && self.hash.load(Ordering::Relaxed))
+    }
 }
 
 /// Left with a request whose target had a fragment. hyper drops it, and what remains may name something
@@ -70,16 +91,24 @@ pub struct Fragment;
 impl<S> Watched<S> {
     /// Looks for a fragment in a request's first line.
     fn look(&mut self, bytes: &[u8], begins: bool) {
+        let mut rest = bytes;
         if begins {
             self.in_line = true;
-            self.fragment.store(false, Ordering::Relaxed);
+            self.seen.line.store(true, Ordering::Relaxed);
+            self.seen.fragment.store(false, Ordering::Relaxed);
+            self.seen.hash.store(false, Ordering::Relaxed);
         }
         if self.in_line {
             let end = bytes.iter().position(|byte| *byte == b'\n');
-            if bytes[..end.unwrap_or(bytes.len())].contains(&b'#') {
-                self.fragment.store(true, Ordering::Relaxed);
+            let (line, behind) = bytes.split_at(end.unwrap_or(bytes.len()));
+            if line.contains(&b'#') {
+                self.seen.fragment.store(true, Ordering::Relaxed);
             }
             self.in_line = end.is_none();
+            rest = behind;
+        }
+        if !self.seen.hash.load(Ordering::Relaxed) && rest.contains(&b'#') {
+            self.seen.hash.store(true, Ordering::Relaxed);
         }
     }
 
@@ -171,9 +200,8 @@ pub(super) async fn serve<S: Stream>(
     stop: CancellationToken,
 ) {
     let phase = Arc::new(Mutex::new(Phase::Idle(Instant::now())));
-    let fragment = Arc::new(AtomicBool::new(false));
-    let io =
-        TokioIo::new(Watched { stream, phase: phase.clone(), in_line: false, fragment: fragment.clone() });
+    let seen = Arc::new(Seen::default());
+    let io = TokioIo::new(Watched { stream, phase: phase.clone(), in_line: false, seen: seen.clone() });
     let limits = server.config.limits;
     let (place, ends) = (Arc::new(place), Arc::new(ends));
     let leave = place.leave.clone();
@@ -181,7 +209,7 @@ pub(super) async fn serve<S: Stream>(
         let (phase, place) = (phase.clone(), place.clone());
         hyper::service::service_fn(move |mut request| {
             *phase.lock() = Phase::Asked;
-            if fragment.swap(false, Ordering::Relaxed) {
+            if seen.take_fragment() {
                 request.extensions_mut().insert(Fragment);
             }
             if let Some(shown) = &ends.shown {

@@ -1,6 +1,8 @@
 //! What clients of Exchange's time read of mail and folders: `urn:schemas:httpmail:`, header fields, and SEARCH by them.
 
-use crate::client::{ALICE, Answer, Be};
+use data_encoding::BASE64;
+
+use crate::client::{ALICE, Answer, Be, PASSWORD};
 
 const ONE: &[u8] = b"From: =?utf-8?q?J=C3=B6rg?= <joerg@example.org>\r\nTo: alice@example.com\r\nCc: bob@example.com\r\n\
     Subject: Re: =?utf-8?b?R3LDvMOfZQ==?=\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nImportance: high\r\n\
@@ -158,4 +160,25 @@ async fn a_copy_over_a_locked_collection_leaves_its_lock_and_a_move_does_not() {
     let inside = format!("{to}c/");
     be.alice("COPY", &to, &[("Destination", &inside), ("Depth", "0")], b"").await.expect(201);
     be.alice("COPY", &to, &[("Destination", &inside)], b"").await.expect(403);
+}
+
+/// A fragment is dropped by HTTP libraries, and what remains may name something quite different.
+#[tokio::test]
+async fn a_fragment_is_refused_in_a_request_that_came_together_with_another_too() {
+    let be = be().await;
+    be.alice("MKCOL", &url("Inbox/f/"), &[], b"").await.expect(201);
+    let basic = BASE64.encode(format!("{ALICE}:{PASSWORD}").as_bytes());
+    let request = |method: &str, path: &str, more: &str| {
+        let path = url(path);
+        format!("{method} {path} HTTP/1.1\r\nHost: be\r\nAuthorization: Basic {basic}\r\n{more}\r\n")
+    };
+    let alone = request("DELETE", "Inbox/f/#note", "Connection: close\r\n");
+    be.raw(alone.as_bytes()).await.expect(400);
+    let two =
+        request("HEAD", "Inbox/one.eml", "") + &request("DELETE", "Inbox/f/#note", "Connection: close\r\n");
+    let answers = be.raw(two.as_bytes()).await.expect(200);
+    assert!(answers.text().starts_with("HTTP/1.1 400 "), "{}", answers.text());
+    let two = request("HEAD", "Inbox/one.eml", "") + &request("DELETE", "Inbox/f/", "Connection: close\r\n");
+    let answers = be.raw(two.as_bytes()).await.expect(200);
+    assert!(answers.text().starts_with("HTTP/1.1 204 "), "{}", answers.text());
 }
