@@ -11,6 +11,7 @@ pub(crate) mod nchan_driver;
 mod ours;
 mod report;
 mod store;
+mod sync;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,6 +67,8 @@ struct Plan {
     rate_secs: u32,
     /// Items of the store that is measured by itself.
     items: u64,
+    /// Messages of the folders that are synced.
+    folders: [usize; 3],
 }
 
 impl Plan {
@@ -83,6 +86,7 @@ impl Plan {
                 rate: 100,
                 rate_secs: 2,
                 items: options.items.min(1000),
+                folders: [50, 200, 1000],
             }
         } else {
             Self {
@@ -95,6 +99,7 @@ impl Plan {
                 rate: RATE,
                 rate_secs: 20,
                 items: options.items,
+                folders: [1000, 10_000, 100_000],
             }
         }
     }
@@ -135,6 +140,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if let Ok(nginx) = &nginx {
             nchan_round(nginx, &release, &plan, round == 0, &mut report).context("nginx + nchan")?;
         }
+    }
+    if can_load {
+        sync::measure(&release, plan.folders, &mut report).context("Sync")?;
     }
     ledger::measure(&mut report)?;
     store::measure(&release, plan.items, &mut report)?;

@@ -17,7 +17,7 @@ use super::measure::{open_files_max, percentile};
 use super::nchan::free_address;
 
 const SECRET: &str = "only-for-this-benchmark";
-const PASSWORD: &str = "bench-password";
+pub(crate) const PASSWORD: &str = "bench-password";
 /// The same, hashed in microseconds: log-ons of ten thousand devices are not what the figures are of.
 const HASHED: &str =
     "$argon2id$v=19$m=8,t=1,p=1$YmVuY2htYXJrIG9ubHkuLg$fMgNf1uPDiibgCCCHnRDTTmhZOPlf0IMlS3AVyg+r3w";
@@ -30,6 +30,11 @@ const ADMIN_CONNECTIONS: usize = 4;
 const START_MAX: Duration = Duration::from_secs(30);
 /// Source addresses of the devices.
 const SOURCES: &str = "4";
+
+/// The name of a user.
+pub(crate) fn user(number: usize) -> String {
+    format!("{PREFIX}{number}@{DOMAIN}")
+}
 
 /// A store with users in it, made once.
 pub(crate) struct Mailboxes {
@@ -62,7 +67,7 @@ fn add_users(folder: &Path, users: usize, dear: usize) -> Result<()> {
                 let mut stream = UnixStream::connect(folder.join(ADMIN_SOCKET))?;
                 let mut answers = BufReader::new(stream.try_clone()?).lines();
                 for user in (lane..users).step_by(ADMIN_CONNECTIONS) {
-                    let name = format!("{PREFIX}{user}@{DOMAIN}");
+                    let name = self::user(user);
                     let hashed = user >= dear;
                     let password = if hashed { HASHED } else { PASSWORD };
                     let order = serde_json::json!({
@@ -124,6 +129,11 @@ impl Pair {
 
     pub(crate) fn all_pids(&self) -> [u32; 2] {
         [self.front_end.id(), self.back_end.id()]
+    }
+
+    /// Where devices connect.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// Where the back end takes mail.
