@@ -17,6 +17,7 @@ mod loss;
 mod model;
 mod moves;
 mod mta;
+mod oracle;
 mod process;
 mod program;
 mod quiet;
