@@ -49,12 +49,15 @@ const LETTER: &str = "From: Bob Example <bob@example.com>\r\nTo: alice@example.c
 /// What happens on the day, in its order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
+    Autodiscover,
     Options,
     Captures,
     AddAccount,
+    Settings,
     FirstSync,
     Push,
     Read,
+    Flag,
     Reply,
     ReplyOnce,
     Attachment,
@@ -63,19 +66,26 @@ enum Step {
     Move,
     Delete,
     EmptyTrash,
+    Folders,
+    SearchPeople,
+    SearchMail,
+    FindPeople,
     LookUp,
     Certificates,
     NoCalendar,
 }
 
 /// The table: a step, the first version that has it, and the last.
-const DAY: [(Step, Version, Version); 17] = [
+const DAY: [(Step, Version, Version); 24] = [
+    (Step::Autodiscover, Version::V2_5, Version::V16_1),
     (Step::Options, Version::V2_5, Version::V16_1),
     (Step::Captures, Version::V2_5, Version::V16_1),
     (Step::AddAccount, Version::V2_5, Version::V16_1),
+    (Step::Settings, Version::V12_0, Version::V16_1),
     (Step::FirstSync, Version::V2_5, Version::V16_1),
     (Step::Push, Version::V2_5, Version::V16_1),
     (Step::Read, Version::V2_5, Version::V16_1),
+    (Step::Flag, Version::V12_0, Version::V16_1),
     (Step::Reply, Version::V2_5, Version::V16_1),
     (Step::ReplyOnce, Version::V2_5, Version::V16_1),
     (Step::Attachment, Version::V2_5, Version::V16_1),
@@ -84,6 +94,10 @@ const DAY: [(Step, Version, Version); 17] = [
     (Step::Move, Version::V2_5, Version::V16_1),
     (Step::Delete, Version::V2_5, Version::V16_1),
     (Step::EmptyTrash, Version::V2_5, Version::V16_1),
+    (Step::Folders, Version::V2_5, Version::V16_1),
+    (Step::SearchPeople, Version::V2_5, Version::V16_1),
+    (Step::SearchMail, Version::V12_0, Version::V16_1),
+    (Step::FindPeople, Version::V16_1, Version::V16_1),
     (Step::LookUp, Version::V2_5, Version::V16_1),
     (Step::Certificates, Version::V2_5, Version::V16_1),
     (Step::NoCalendar, Version::V2_5, Version::V16_1),
@@ -109,12 +123,12 @@ async fn first_day(version: Version) {
     day.stage.strike().await;
 }
 
-struct Day {
-    stage: Stage,
-    phone: Handset,
+pub(crate) struct Day {
+    pub(crate) stage: Stage,
+    pub(crate) phone: Handset,
     /// Bob's phone, of the same make.
     other: Handset,
-    inbox: String,
+    pub(crate) inbox: String,
 }
 
 impl Day {
@@ -137,12 +151,19 @@ impl Day {
 
     async fn play(&mut self, step: Step) {
         match step {
+            Step::Autodiscover => self.autodiscover().await,
+            Step::Settings => self.settings().await,
+            Step::Folders => self.folders().await,
+            Step::SearchPeople => self.search_people().await,
+            Step::SearchMail => self.search_mail().await,
+            Step::FindPeople => self.find_people().await,
             Step::Options => self.options().await,
             Step::Captures => self.captures().await,
             Step::AddAccount => self.add_account().await,
             Step::FirstSync => self.first_sync().await,
             Step::Push => self.push().await,
             Step::Read => self.read().await,
+            Step::Flag => self.flag().await,
             Step::Reply => self.reply().await,
             Step::ReplyOnce => self.reply_once().await,
             Step::Attachment => self.attachment().await,
@@ -244,6 +265,24 @@ impl Day {
         assert_eq!(text(&self.phone.fetch(&inbox, &id).await, email::READ), "1");
     }
 
+    async fn flag(&mut self) {
+        let (id, _) = self.phone.find(&self.inbox, "news").unwrap();
+        let inside =
+            [Element::text(email::STATUS, "2"), Element::text(email::FLAG_TYPE, "Flag for follow up")];
+        let data = vec![Element::container(email::FLAG, inside)];
+        let change = SyncCommand::Change { server_id: id.clone(), data };
+        let inbox = self.inbox.clone();
+        let failed = self.phone.sync_with(&inbox, vec![change], true).await;
+        assert!(failed.is_empty() || succeeded(&failed), "{failed:?}");
+        let data = self.phone.fetch(&inbox, &id).await;
+        let flag = data.iter().find(|element| element.tag == email::FLAG).unwrap();
+        assert_eq!(
+            flag.child(email::STATUS).map(|status| status.own_text().into_owned()).as_deref(),
+            Some("2")
+        );
+        assert_eq!(text(&data, email::READ), "1", "and it is still read");
+    }
+
     fn mail(to: &str, subject: &str, words: &str) -> String {
         format!(
             "From: Alice <{ALICE}>\r\nTo: {to}\r\nSubject: {subject}\r\nMessage-ID: <{}@phone.example>\r\n\
@@ -290,7 +329,7 @@ impl Day {
         if self.phone.version.has_common_statuses() {
             let letter = self.phone.fetch(&inbox, &id).await;
             let verb = text(&letter, email2::LAST_VERB_EXECUTED);
-            assert!(["", "1"].contains(&verb.as_str()), "{verb}");
+            assert_eq!(verb, "1", "replied to the sender");
         }
     }
 
@@ -431,7 +470,7 @@ impl Day {
         } else {
             self.phone.sync_with(&trash, deletes, false).await;
         }
-        let mut second = Handset::new(self.stage.server(), ALICE, self.phone.version);
+        let mut second = self.phone.another();
         second.provision().await;
         second.folder_sync().await;
         second.sync(&trash).await;

@@ -200,20 +200,35 @@ impl Handset {
         self.folders.values().find(|folder| folder.kind == kind).unwrap().server_id.clone()
     }
 
-    /// Both phases, as far as the server has a policy.
-    pub(crate) async fn provision(&mut self) {
+    /// Another device of the same user.
+    pub(crate) fn another(&self) -> Self {
+        let mut other = Self::new(self.server.clone(), &self.user, self.version);
+        other.device_id.replace_range(..1, "9");
+        other
+    }
+
+    /// The first request for a policy.
+    pub(crate) fn ask_policy(&self) -> ProvisionRequest {
         let information = DeviceInformation {
             model: Some(self.device_type.to_owned()),
             user_agent: Some("FirstDay/1.0".to_owned()),
             ..DeviceInformation::default()
         };
-        let ask = ProvisionRequest {
+        ProvisionRequest {
             device_information: self.version.needs_device_information().then_some(information),
             policy: Some(PolicyRequest::Ask(PolicyType::of(self.version))),
             remote_wipe: None,
-        };
-        let answer = self.ask(Command::Provision, ask.encode()).await;
-        let response = ProvisionResponse::decode(&answer, limits()).unwrap();
+        }
+    }
+
+    pub(crate) async fn provision_with(&self, request: &ProvisionRequest) -> ProvisionResponse {
+        let answer = self.ask(Command::Provision, request.encode()).await;
+        ProvisionResponse::decode(&answer, limits()).unwrap()
+    }
+
+    /// Both phases, as far as the server has a policy.
+    pub(crate) async fn provision(&mut self) {
+        let response = self.provision_with(&self.ask_policy()).await;
         assert_eq!(response.status, ProvisionStatus::Success, "{response:?}");
         let Some(key) = response.policy.and_then(|policy| policy.key) else { return };
         let policy = PolicyRequest::Acknowledge {
@@ -223,8 +238,7 @@ impl Handset {
         };
         let acknowledge =
             ProvisionRequest { device_information: None, policy: Some(policy), remote_wipe: None };
-        let answer = self.ask(Command::Provision, acknowledge.encode()).await;
-        let response = ProvisionResponse::decode(&answer, limits()).unwrap();
+        let response = self.provision_with(&acknowledge).await;
         self.policy_key = response.policy.and_then(|policy| policy.key);
         assert!(self.policy_key.is_some(), "the final key");
     }

@@ -11,6 +11,7 @@ mod dav;
 mod disk;
 mod elsewhere;
 mod first_day;
+mod first_day_account;
 mod first_day_handset;
 mod flow;
 mod loss;

@@ -1,0 +1,122 @@
+//! Steps of a phone's first day that are about the account: finding the server, settings, folders, searching.
+
+use crate::first_day::Day;
+use crate::first_day_handset::limits;
+use directpush_common::{
+    eas::{
+        Command,
+        autodiscover::AutodiscoverRequest,
+        find::{FindCriterion, FindRequest},
+        folder_change::{FolderChange, FolderChangeRequest, FolderChangeResponse},
+        folder_sync::FolderType,
+        move_items::MoveItemsStatus,
+        provision::DeviceInformation,
+        search::{MailboxQuery, Range, SearchRequest, SearchStore},
+        settings::SettingsRequest,
+        status::FolderChangeStatus,
+    },
+    wbxml::{Contents, dump_bytes},
+};
+
+const FIRST_TEN: Range = Range { first: 0, last: 9 };
+
+impl Day {
+    pub(crate) async fn autodiscover(&mut self) {
+        let phone = &self.phone;
+        let body = AutodiscoverRequest { address: phone.user.clone() }.encode().into_bytes();
+        let headers = vec![("Content-Type", "text/xml; charset=utf-8".to_owned())];
+        let path = "/autodiscover/autodiscover.xml".to_owned();
+        let answer = phone.http("POST", path, &phone.authorization(), headers, body).await;
+        let text = String::from_utf8(answer.body).unwrap();
+        assert!(answer.status == 200 && text.contains("/Microsoft-Server-ActiveSync</Url>"), "{text}");
+    }
+
+    pub(crate) async fn settings(&mut self) {
+        let information = DeviceInformation { model: Some("Phone".into()), ..DeviceInformation::default() };
+        let asked = SettingsRequest {
+            device_information: Some(Ok(information)),
+            user_information: true,
+            ..SettingsRequest::default()
+        };
+        let shown = dump_bytes(&self.phone.ask(Command::Settings, asked.encode()).await, Contents::Shown);
+        assert!(shown.starts_with("<Settings><Status>1</Status>"), "{shown}");
+        assert!(shown.contains(&format!("<SMTPAddress>{}<", self.phone.user)), "{shown}");
+    }
+
+    async fn change_folder(&mut self, change: FolderChange) -> FolderChangeResponse {
+        let command = change.command();
+        let body = FolderChangeRequest { sync_key: self.phone.hierarchy_key(), change }.encode();
+        let answer = self.phone.ask(command, body).await;
+        let response = FolderChangeResponse::decode(&answer, command, limits()).unwrap();
+        if let Some(key) = &response.sync_key {
+            self.phone.set_hierarchy_key(key);
+        }
+        response
+    }
+
+    /// A folder is made, gets an item, is renamed, and goes; the other phone of the same user is told of each.
+    pub(crate) async fn folders(&mut self) {
+        let mut second = self.phone.another();
+        second.provision().await;
+        second.folder_sync().await;
+        let create = FolderChange::Create {
+            parent_id: "0".into(),
+            display_name: "Travel".into(),
+            kind: FolderType::UserMail,
+        };
+        let made = self.change_folder(create.clone()).await;
+        assert_eq!(made.status, FolderChangeStatus::Success);
+        let id = made.server_id.unwrap();
+        assert_ne!(self.change_folder(create).await.status, FolderChangeStatus::Success, "the name is taken");
+
+        let inbox = self.inbox.clone();
+        let (item, _) = self.phone.find(&inbox, "old 3").unwrap();
+        self.phone.move_item(&item, &inbox, &id).await.unwrap();
+        self.phone.sync(&id).await;
+        assert!(self.phone.find(&id, "old 3").is_some());
+
+        let rename = FolderChange::Update {
+            server_id: id.clone(),
+            parent_id: "0".into(),
+            display_name: "Rome".into(),
+        };
+        assert_eq!(self.change_folder(rename).await.status, FolderChangeStatus::Success);
+        second.folder_sync().await;
+        assert_eq!(second.folders[&id].display_name, "Rome");
+
+        let delete = FolderChange::Delete { server_id: id.clone() };
+        assert_eq!(self.change_folder(delete).await.status, FolderChangeStatus::Success);
+        second.folder_sync().await;
+        assert!(!second.folders.contains_key(&id));
+        let (item, _) = self.phone.find(&inbox, "old 4").unwrap();
+        let gone = self.phone.move_item(&item, &inbox, &id).await;
+        assert_eq!(gone, Err(MoveItemsStatus::InvalidDestination));
+    }
+
+    async fn search_for(&self, store: SearchStore) -> String {
+        let body = SearchRequest { store, range: FIRST_TEN, picture: false }.encode();
+        dump_bytes(&self.phone.ask(Command::Search, body).await, Contents::Shown)
+    }
+
+    pub(crate) async fn search_people(&mut self) {
+        let found = self.search_for(SearchStore::Gal("bob".into())).await;
+        assert!(found.contains("<GAL:EmailAddress>bob@example.com</GAL:EmailAddress>"), "{found}");
+    }
+
+    pub(crate) async fn search_mail(&mut self) {
+        let query = MailboxQuery {
+            free_text: "letter".into(),
+            classes: vec!["Email".into()],
+            ..MailboxQuery::default()
+        };
+        let found = self.search_for(SearchStore::Mailbox(query)).await;
+        assert!(found.contains("Subject>Letter<"), "{found}");
+    }
+
+    pub(crate) async fn find_people(&mut self) {
+        let criterion = FindCriterion::Gal("bob".into());
+        let find = FindRequest { search_id: "1".into(), criterion, range: FIRST_TEN, picture: false };
+        let found = dump_bytes(&self.phone.ask(Command::Find, find.encode()).await, Contents::Shown);
+        assert!(found.contains("bob@example.com"), "{found}");
+    }
+}
