@@ -2,6 +2,7 @@
 //! socket that only the server's own user (and root) can open; or by the command line itself when no
 //! server runs. Both execute the same [`Order`].
 
+pub mod devices;
 pub mod front_ends;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -18,7 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::front_ends::FrontEnds;
 use crate::auth::passwords;
+use crate::config::policy::Policies;
 use crate::config::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX};
+use crate::devices::Register;
 use crate::error::{Error, WithCauses};
 use crate::mailbox::folders::DEPTH_MAX;
 use crate::mailbox::keys::FOLDERS_MAX;
@@ -28,6 +31,7 @@ use crate::mailbox::{Mailboxes, directory};
 use crate::store::{Copied, Usage};
 use crate::submission::queue::list::Listed as Queued;
 use crate::submission::queue::{Id, Queue, QueueError};
+use devices::{DeviceAnswer, DeviceOrder};
 use front_ends::{FrontEndAnswer, FrontEndOrder};
 
 /// Bytes of a line, at most.
@@ -64,6 +68,11 @@ pub enum Order {
         display_name: Option<String>,
         #[serde(default)]
         hidden: Option<bool>,
+        #[serde(default)]
+        device_passwords_only: Option<bool>,
+        /// A policy of the configuration, `none`, or empty for the default one.
+        #[serde(default)]
+        policy: Option<String>,
     },
     /// Gives a user a quota of their own, part by part.
     SetQuota {
@@ -115,6 +124,7 @@ pub enum Order {
         id: String,
     },
     FrontEnd(FrontEndOrder),
+    Device(DeviceOrder),
 }
 
 /// A user as `user list` shows it.
@@ -233,6 +243,7 @@ pub enum Answer {
     /// So many messages are concerned.
     Count(usize),
     FrontEnd(FrontEndAnswer),
+    Device(DeviceAnswer),
     Refused(String),
 }
 
@@ -243,6 +254,8 @@ pub struct Administered {
     pub queue: Queue,
     pub front_ends: Arc<FrontEnds>,
     pub state_dir: PathBuf,
+    pub register: Arc<Register>,
+    pub policies: Arc<Policies>,
 }
 
 /// Executes an order.
@@ -270,10 +283,32 @@ async fn attempt(on: &Administered, order: Order) -> Result<Answer, String> {
             boxes.edit_user(&name, edit).await.map_err(told)?;
             tracing::info!(user = %name, "password changed");
         }
-        Order::SetUser { name, push, sync, disabled, display_name, hidden } => {
+        Order::SetUser {
+            name,
+            push,
+            sync,
+            disabled,
+            display_name,
+            hidden,
+            device_passwords_only,
+            policy,
+        } => {
             let name = user(&name)?;
             let display_name = display_name.map(|text| directory::display_name(&text)).transpose()?;
-            let edit = Edit { hash: None, push, sync, disabled, display_name, hidden };
+            if let Some(policy) = policy.as_ref().filter(|policy| !on.policies.has(policy)) {
+                let known: Vec<&str> = on.policies.names().collect();
+                return Err(format!("{policy:?} is no policy of be.toml; there are: {}", known.join(", ")));
+            }
+            let edit = Edit {
+                hash: None,
+                push,
+                sync,
+                disabled,
+                display_name,
+                hidden,
+                device_passwords_only,
+                policy,
+            };
             boxes.edit_user(&name, edit).await.map_err(told)?;
             tracing::info!(user = %name, ?push, ?sync, ?disabled, "switches set");
         }
@@ -353,6 +388,7 @@ async fn attempt(on: &Administered, order: Order) -> Result<Answer, String> {
                 return Err(format!("there is no message {id} in the queue"));
             }
         }
+        Order::Device(order) => return devices::execute(on, order).await.map(Answer::Device),
         Order::FrontEnd(order) => {
             let done = front_ends::execute(on.front_ends.clone(), on.state_dir.clone(), order).await;
             return done.map(Answer::FrontEnd);

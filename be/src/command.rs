@@ -1,5 +1,6 @@
 //! `directpush-be queue …`, `user alias …` and `user quota`: the commands about mail and mailboxes.
 
+pub(crate) mod device;
 pub(crate) mod front_end;
 
 use std::io::Write as _;

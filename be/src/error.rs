@@ -44,6 +44,9 @@ pub enum Error {
     /// A bound of the configuration is reached.
     #[error("{0} is over its bound")]
     OverBound(&'static str),
+    /// A user's further device: ActiveSync Status 177.
+    #[error("the user has as many devices as may be")]
+    Devices,
     /// Too much is going on; try again later.
     #[error("too busy: {0}")]
     Busy(&'static str),

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod config;
 pub mod dav;
 pub mod delivery;
+pub mod devices;
 pub mod error;
 pub mod http;
 pub mod lmtp;

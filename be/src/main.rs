@@ -59,6 +59,9 @@ enum Command {
     /// Front ends: their secrets and certificates, whether a server runs or not.
     #[command(subcommand)]
     Fe(command::front_end::FrontEnd),
+    /// Phones: what they are, what they did last, and what is ordered for them, whether a server runs or not.
+    #[command(subcommand)]
+    Device(command::device::Device),
     /// Certificates of back ends.
     #[command(subcommand)]
     Tls(command::front_end::Tls),
@@ -141,6 +144,9 @@ enum User {
         #[arg(long)]
         yes: bool,
     },
+    /// Passwords for single devices.
+    #[command(subcommand)]
+    DevicePassword(command::device::DevicePassword),
     /// Addresses beside a user's name: mail to them comes to the user, who may send as them.
     #[command(subcommand)]
     Alias(command::Alias),
@@ -177,6 +183,12 @@ struct Switches {
     /// Whether the person is left out of the directory.
     #[arg(long)]
     hidden: Option<Switch>,
+    /// Whether the own password is no good for devices, only those of `user device-password`.
+    #[arg(long)]
+    device_passwords_only: Option<Switch>,
+    /// What is demanded of the user's devices: the name of a policy in be.toml, "none", or "default".
+    #[arg(long)]
+    policy: Option<String>,
     #[command(flatten)]
     quota: command::OwnQuota,
 }
@@ -222,9 +234,17 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None | Some(Command::Run) => runtime.block_on(serve(config)),
         Some(Command::User(command)) => runtime.block_on(user(&config, command)),
-        Some(Command::Queue(command)) => runtime.block_on(queue(&config, command)),
-        Some(Command::Fe(command)) => runtime.block_on(front_end(&config, command)),
-        Some(Command::Tls(command)) => runtime.block_on(tls(&config, command)),
+        Some(Command::Queue(command)) => {
+            runtime.block_on(with(&config, async |by| command::queue(by, command).await))
+        }
+        Some(Command::Fe(command)) => runtime
+            .block_on(with(&config, async |by| command::front_end::front_end(by, &config, command).await)),
+        Some(Command::Device(command)) => {
+            runtime.block_on(with(&config, async |by| command::device::device(by, command).await))
+        }
+        Some(Command::Tls(command)) => {
+            runtime.block_on(with(&config, async |by| command::front_end::tls(by, command).await))
+        }
         Some(command) => match runtime.block_on(maintain(&config, command)) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
@@ -337,17 +357,20 @@ async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
             tell(&maintenance::restore(config, source, leave_out_damaged, Bar::new()).await?, form)?;
         }
         Command::Usage(form) => {
-            let administrator = Administrator::find(config).await?;
-            let usage = administrator.order(Order::Usage).await;
-            administrator.done().await?;
-            let Answer::Usage(usage) = usage? else { bail!("the server answered something else") };
+            let usage = with(config, async |by| by.order(Order::Usage).await).await?;
+            let Answer::Usage(usage) = usage else { bail!("the server answered something else") };
             tell(&usage, form)?;
         }
         Command::BenchStore { dir, items } => {
             let figures = maintenance::bench(config, dir, items, Bar::new()).await?;
             println!("{}", serde_json::to_string_pretty(&figures)?);
         }
-        Command::Run | Command::User(_) | Command::Queue(_) | Command::Fe(_) | Command::Tls(_) => {}
+        Command::Run
+        | Command::User(_)
+        | Command::Queue(_)
+        | Command::Fe(_)
+        | Command::Device(_)
+        | Command::Tls(_) => {}
     }
     Ok(true)
 }
@@ -370,26 +393,36 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
         User::Passwd { name, form: Form { hashed } } => {
             Order::Password { name, password: new_password()?, hashed }
         }
-        User::Set(Switches { name, push, sync, disabled, display_name, hidden, quota }) => {
-            let (parts, [push, sync, disabled, hidden]) =
-                (quota.parts(), [push, sync, disabled, hidden].map(|switch| switch.map(Switch::is_on)));
-            let switches =
-                [push, sync, disabled, hidden].iter().any(Option::is_some) || display_name.is_some();
+        User::Set(switches) => {
+            let Switches { name, display_name, quota, .. } = switches;
+            let policy = switches.policy.map(|name| if name == "default" { String::new() } else { name });
+            let on = |switch: Option<Switch>| switch.map(Switch::is_on);
+            let (push, sync, disabled) = (on(switches.push), on(switches.sync), on(switches.disabled));
+            let (hidden, device_passwords_only) = (on(switches.hidden), on(switches.device_passwords_only));
+            let parts = quota.parts();
+            let switches = [push, sync, disabled, hidden, device_passwords_only].iter().any(Option::is_some)
+                || display_name.is_some()
+                || policy.is_some();
             let quota =
                 (parts != QuotaParts::default()).then(|| Order::SetQuota { name: name.clone(), parts });
-            let switches =
-                switches.then_some(Order::SetUser { name, push, sync, disabled, display_name, hidden });
+            let switches = switches.then_some(Order::SetUser {
+                name,
+                push,
+                sync,
+                disabled,
+                display_name,
+                hidden,
+                device_passwords_only,
+                policy,
+            });
             if quota.is_none() && switches.is_none() {
-                bail!("nothing to set: name --push, --sync, --disabled, --name, --hidden or --quota-…");
+                bail!("nothing to set: see --help for what can be");
             }
             // What may be refused comes first.
             return all(config, quota.into_iter().chain(switches)).await;
         }
         User::Quota { name, json } => {
-            let administrator = Administrator::find(config).await?;
-            let done = command::quota(&administrator, name, json).await;
-            administrator.done().await?;
-            return done;
+            return with(config, async |by| command::quota(by, name, json).await).await;
         }
         User::Remove { name, yes } => {
             if !yes && !confirmed(&name)? {
@@ -398,24 +431,19 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
             Order::RemoveUser { name }
         }
         User::Hash { name } => {
-            let administrator = Administrator::find(config).await?;
-            let told = administrator.order(Order::Hash { name }).await;
-            administrator.done().await?;
-            let Answer::Hash(hash) = told? else { bail!("the server answered something else") };
+            let told = with(config, async |by| by.order(Order::Hash { name }).await).await?;
+            let Answer::Hash(hash) = told else { bail!("the server answered something else") };
             writeln!(std::io::stdout(), "{hash}")?;
             return Ok(());
         }
+        User::DevicePassword(command) => {
+            return with(config, async |by| command::device::password(by, command).await).await;
+        }
         User::Alias(command) => {
-            let administrator = Administrator::find(config).await?;
-            let done = command::alias(&administrator, command).await;
-            administrator.done().await?;
-            return done;
+            return with(config, async |by| command::alias(by, command).await).await;
         }
         User::List { json } => {
-            let administrator = Administrator::find(config).await?;
-            let listed = list(&administrator).await;
-            administrator.done().await?;
-            return show(&listed?, json);
+            return show(&with(config, list).await?, json);
         }
     };
     all(config, [order]).await
@@ -435,23 +463,13 @@ async fn all(config: &Config, orders: impl IntoIterator<Item = Order>) -> anyhow
     done
 }
 
-async fn queue(config: &Config, command: command::Queue) -> anyhow::Result<()> {
+/// Runs a command with an administrator, and makes last what it did.
+async fn with<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&Administrator) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let administrator = Administrator::find(config).await?;
-    let done = command::queue(&administrator, command).await;
-    administrator.done().await?;
-    done
-}
-
-async fn front_end(config: &Config, command: command::front_end::FrontEnd) -> anyhow::Result<()> {
-    let administrator = Administrator::find(config).await?;
-    let done = command::front_end::front_end(&administrator, config, command).await;
-    administrator.done().await?;
-    done
-}
-
-async fn tls(config: &Config, command: command::front_end::Tls) -> anyhow::Result<()> {
-    let administrator = Administrator::find(config).await?;
-    let done = command::front_end::tls(&administrator, command).await;
+    let done = work(&administrator).await;
     administrator.done().await?;
     done
 }

@@ -6,6 +6,7 @@ use crate::auth::Auth;
 use crate::config::Config;
 use crate::dav::guard::Locks;
 use crate::delivery::Post;
+use crate::devices::Register;
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
 use crate::http::tls::Tls;
@@ -26,6 +27,8 @@ pub struct Server {
     /// Who is at another back end; none = nobody.
     pub elsewhere: Option<Arc<Elsewhere>>,
     pub tls: Option<Arc<Tls>>,
+    /// What devices do, and what was decided of them.
+    pub register: Arc<Register>,
     pub access_log: Option<AccessLog>,
     /// New for each process: 32 hex digits.
     pub boot: String,

@@ -18,6 +18,7 @@ use crate::auth::{Auth, AuthSettings};
 use crate::config::{Config, Engine, LmtpListen};
 use crate::dav::guard::Locks;
 use crate::delivery::Post;
+use crate::devices::Register;
 use crate::error::{Error, WithCauses};
 use crate::http::access_log::AccessLog;
 use crate::http::body::Budget;
@@ -154,7 +155,14 @@ impl Offline {
         let stop = CancellationToken::new();
         let running = tokio::spawn(owner.run(stop.clone()));
         let front_ends = Arc::new(FrontEnds::open(&config.state_dir, &config.front_ends)?);
-        let administered = Administered { boxes, queue, front_ends, state_dir: config.state_dir.clone() };
+        let administered = Administered {
+            register: Arc::new(Register::new(boxes.clone())),
+            boxes,
+            queue,
+            front_ends,
+            state_dir: config.state_dir.clone(),
+            policies: config.policies.clone(),
+        };
         Ok(Self { administered, queue: running, stop })
     }
 
@@ -174,6 +182,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     let store = open_store(&config).await?;
     let (boxes, jobs) = Mailboxes::open(store).await?;
     boxes.set_default_quota(config.quota);
+    boxes.set_devices_max(config.limits.devices_per_user_max);
     let elsewhere = elsewhere(&config)?;
     let tls = config.tls.as_ref().map(|tls| Tls::open(tls.files.clone())).transpose();
     let tls = tls.map_err(|error| Error::io("use [tls]")(std::io::Error::other(error)))?.map(Arc::new);
@@ -224,6 +233,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         notifier: notifier.clone(),
         elsewhere,
         tls,
+        register: Arc::new(Register::new(boxes.clone())),
         access_log,
         config,
     });
@@ -234,6 +244,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     background.spawn(notifier.run(background_stop.clone()));
     background.spawn(purge::run(boxes.clone(), jobs, background_stop.clone()));
     background.spawn(maintenance::collect(boxes.store.clone(), background_stop.clone()));
+    background.spawn(server.register.clone().run(background_stop.clone()));
     background.spawn(sweep(server.clone(), background_stop.clone()));
     let http_places = Places::new(server.config.limits);
     for door in doors {
@@ -278,6 +289,8 @@ fn administered(server: &Server) -> Administered {
         queue: server.submission.queue().clone(),
         front_ends: server.auth.front_ends().clone(),
         state_dir: server.config.state_dir.clone(),
+        register: server.register.clone(),
+        policies: server.config.policies.clone(),
     }
 }
 

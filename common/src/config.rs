@@ -194,6 +194,21 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// A whole number within bounds, or true or false for 1 and 0; none where the key is not there.
+    pub fn integer(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let number = match self.take(key)? {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
+            DeValue::Boolean(value) => Some(i64::from(value)),
+            _ => None,
+        };
+        let fits = number.filter(|number| range.contains(number));
+        if fits.is_none() {
+            let what = format!("is not a whole number from {} to {}", range.start(), range.end());
+            self.mistake(key, &what, "write one of these, or leave it out");
+        }
+        fits
+    }
+
     /// A whole number of 32 bits within bounds; mostly seconds.
     pub fn secs(&mut self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
         let range = u64::from(*range.start())..=u64::from(*range.end());
@@ -265,6 +280,20 @@ impl<'a> Section<'a> {
         }
         self.mistake(key, "is not a table", &format!("write [{key}]"));
         None
+    }
+
+    /// All tables that were not taken yet, with their names, in the order of the file.
+    pub fn all_tables(&mut self) -> Vec<(String, Section<'a>)> {
+        let is_table = |(_, _, value): &mut (String, usize, DeValue<'a>)| matches!(value, DeValue::Table(_));
+        let mut found: Vec<_> = self.table.extract_if(.., is_table).collect();
+        found.sort_by_key(|(_, line, _)| *line);
+        let tables = found.into_iter().filter_map(|(name, line, value)| {
+            let DeValue::Table(table) = value else { return None };
+            self.taken.push((name.clone(), line));
+            let path = self.key(&name);
+            Some((name, Self::of(self.origin, table, path, line)))
+        });
+        tables.collect()
     }
 
     /// The tables of `[[key]]`.

@@ -46,6 +46,11 @@ pub fn encode_segment(name: &str) -> String {
     utf8_percent_encode(name, SEGMENT).to_string()
 }
 
+/// Decodes text that [`encode_segment`] encoded and that is no name: slashes may be in it.
+pub fn decode_text(text: &str) -> Result<String, BadName> {
+    Ok(percent_decode_str(text).decode_utf8().map_err(|_| BadName::Unsafe)?.into_owned())
+}
+
 /// Decodes one path segment, once, and refuses whatever could be read as more than one.
 pub fn decode_segment(segment: &str) -> Result<String, BadName> {
     let name = percent_decode_str(segment).decode_utf8().map_err(|_| BadName::Unsafe)?.into_owned();

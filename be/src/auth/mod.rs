@@ -1,9 +1,10 @@
 //! Who asks: front ends by their credential, users by their password or by a token minted here.
 //!
 //! `passwords` checks passwords at a bounded cost; `token` mints and reads act-for tokens; `front_ends` knows who may ask, and
-//! `authority` signs their certificates. This file puts them together into a [`Principal`].
+//! `authority` signs their certificates; `device_passwords` are good for devices alone. This file puts them together into a [`Principal`].
 
 pub mod authority;
+pub mod device_passwords;
 pub mod front_ends;
 pub mod passwords;
 pub mod token;
@@ -202,11 +203,16 @@ impl Auth {
 
     /// Checks a password.
     pub async fn check(&self, login: &str, password: &str) -> Result<Arc<Account>, Refusal> {
-        self.prove(login, password).await.map(|(account, _)| account)
+        self.prove(login, password, false).await.map(|(account, _)| account)
     }
 
-    /// Checks a password; gives its hash too.
-    async fn prove(&self, login: &str, password: &str) -> Result<(Arc<Account>, String), Refusal> {
+    /// Checks a password, of a device if it is one that logs on; gives the hash of the user's own too.
+    async fn prove(
+        &self,
+        login: &str,
+        password: &str,
+        device: bool,
+    ) -> Result<(Arc<Account>, String), Refusal> {
         let names = self.meant(login);
         let known = self.boxes.users.with_hash(&names).await.map_err(Refusal::Failed)?;
         if let Some(elsewhere) = &self.elsewhere {
@@ -218,6 +224,12 @@ impl Auth {
                 return Err(Refusal::Elsewhere(url));
             }
         }
+        if let (true, Some((account, hash))) = (device, &known)
+            && self.boxes.is_device_password(account.mailbox, password).await.map_err(Refusal::Failed)?
+        {
+            let refused = account.disabled.then_some(Refusal::Disabled);
+            return refused.map_or_else(|| Ok((account.clone(), hash.clone())), Err);
+        }
         let (account, hash) = known.unzip();
         let version = account.as_ref().map_or(0, |account| account.version);
         // One name per user for counting failures, however the login was written.
@@ -225,6 +237,8 @@ impl Auth {
             account.as_ref().map_or_else(|| login.to_lowercase(), |account| account.name.to_string());
         match self.passwords.check(&counted, version, password, hash.clone()).await {
             Verdict::Right => match account.zip(hash) {
+                // As if it were wrong: who guesses learns nothing.
+                Some((account, _)) if device && account.device_passwords_only => Err(Refusal::Credential),
                 Some((account, _)) if account.disabled => Err(Refusal::Disabled),
                 Some(proved) => Ok(proved),
                 None => Err(Refusal::Credential),
@@ -236,7 +250,7 @@ impl Auth {
 
     /// Checks a password and mints an act-for token.
     pub async fn log_on(&self, login: &str, password: &str) -> Result<LoggedOn, Refusal> {
-        let (account, hash) = self.prove(login, password).await?;
+        let (account, hash) = self.prove(login, password, true).await?;
         let token = self.tokens.mint(&account, &hash, now_secs());
         Ok(LoggedOn { account, token, expires_secs: token::LIFETIME_SECS })
     }

@@ -149,6 +149,8 @@ mod tests {
             push: true,
             sync: true,
             disabled: false,
+            device_passwords_only: false,
+            policy: "".into(),
         }
     }
 
@@ -199,7 +201,7 @@ mod tests {
         let moved = Account { mailbox: 8, version: 4, ..alice() };
         assert_eq!(other.fingerprint(&moved, HASH), Some(fingerprint));
         assert_ne!(other.fingerprint(&moved, "$argon2id$another"), Some(fingerprint));
-        assert_ne!(other.fingerprint(&Account { push: false, ..moved }, HASH), Some(fingerprint));
+        assert_ne!(other.fingerprint(&Account { push: false, ..moved.clone() }, HASH), Some(fingerprint));
         for stranger in [tokens(2, Some(8)), tokens(2, None)] {
             assert!(stranger.read(&token, 1000).is_none());
         }

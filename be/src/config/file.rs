@@ -3,11 +3,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen, mail, place};
+use super::{AccessLog, Config, Engine, FrontEnd, Limits, LmtpListen, mail, place, policy};
 use crate::mailbox::folders::DEPTH_MAX;
 use crate::mailbox::keys::FOLDERS_MAX;
 use crate::mailbox::quota::Quota;
+use crate::mailbox::state::DEVICES_MAX;
 use directpush_common::config::{Mistake, Mistakes, Origin, Section};
 
 /// The commented defaults.
@@ -98,6 +100,7 @@ fn read(root: &mut Section<'_>) -> Config {
         },
         limits: limits(root),
         quota: quota(root),
+        policies: Arc::new(policy::policies(root)),
         log: root.string("log_level").unwrap_or_else(|| "info".into()),
         state_dir,
     }
@@ -182,6 +185,8 @@ fn limits(root: &mut Section<'_>) -> Limits {
         read("bodies_in_memory_bytes", 1 << 20, 1 << 40, limits.bodies_in_memory_bytes_max);
     limits.subscriptions_per_mailbox_max =
         size(read("subscriptions_per_mailbox", 1, 1_000_000, limits.subscriptions_per_mailbox_max as u64));
+    limits.devices_per_user_max =
+        size(read("devices_per_user", 1, DEVICES_MAX as u64, limits.devices_per_user_max as u64));
     limits.subscriptions_max = size(read("subscriptions", 1, 100_000_000, limits.subscriptions_max as u64));
     let datagrams = read("datagrams_per_second", 1, 1_000_000, limits.datagrams_per_second.into());
     limits.datagrams_per_second = u32::try_from(datagrams).unwrap_or(u32::MAX);
@@ -296,6 +301,11 @@ mod tests {
                     "# map",
                     "# back_end",
                     "# be-2",
+                    "# default =",
+                    "# device_password_enabled",
+                    "# min_device_password_length",
+                    "# max_inactivity_time_device_lock",
+                    "# allow_non_provisionable",
                 ];
                 let is_file = line.contains("secret_file") || line.contains("token_key_file");
                 !no_default.iter().any(|key| line.starts_with(key)) && !is_file

@@ -4,9 +4,11 @@
 mod file;
 pub mod mail;
 pub mod place;
+pub mod policy;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::mailbox::quota::Quota;
 
@@ -16,6 +18,7 @@ pub use directpush_common::config::{Mistake, Mistakes};
 pub use file::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX, SECRET_CHARS_MIN, TEMPLATE, is_front_end_name};
 use mail::{MailSettings, SubmissionSettings};
 use place::{PlacementSettings, TlsSettings, TokenKey};
+use policy::Policies;
 
 use crate::submission::queue::smart_host::SmartHostSettings;
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// What a mailbox may hold, unless it has a quota of its own.
     pub quota: Quota,
+    /// What is demanded of devices.
+    pub policies: Arc<Policies>,
     /// What `tracing` shows: `info`, `directpush_be=debug`, …
     pub log: String,
 }
@@ -112,6 +117,8 @@ pub struct Limits {
     pub bodies_in_memory_bytes_max: u64,
     /// Subscriptions of one mailbox.
     pub subscriptions_per_mailbox_max: usize,
+    /// Devices of one user.
+    pub devices_per_user_max: usize,
     /// Subscriptions in all.
     pub subscriptions_max: usize,
     /// NOTIFY datagrams per second to one front end process, on average.
@@ -135,6 +142,7 @@ impl Default for Limits {
             recipients_max: 1000,
             bodies_in_memory_bytes_max: 256 * 1024 * 1024,
             subscriptions_per_mailbox_max: 2000,
+            devices_per_user_max: 100,
             subscriptions_max: 2_000_000,
             datagrams_per_second: 50_000,
             wakes_per_minute: WAKES_PER_MINUTE,
@@ -166,6 +174,7 @@ impl Config {
             smart_host: None,
             limits: Limits::default(),
             quota: Quota::default(),
+            policies: Arc::default(),
             log: "info".into(),
         }
     }

@@ -6,6 +6,7 @@
 #![expect(clippy::result_large_err, reason = "an error here is an answer, made once per request")]
 
 mod delete;
+mod devices;
 mod directory;
 mod elsewhere;
 mod find;
@@ -275,6 +276,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
     if method == "POST" {
         return match call.path.place {
             Place::LogOn => logon::answer(call, incoming).await,
+            Place::Device => devices::report(call, incoming).await,
             Place::Directory => directory::answer(call, incoming).await,
             _ => Err(reply::with(
                 reply::text(StatusCode::METHOD_NOT_ALLOWED, "no POST here"),
@@ -288,7 +290,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
     }
     let inside = match &call.path.place {
         Place::Root | Place::Exchange => return outside(call, method, incoming).await,
-        Place::LogOn | Place::Directory | Place::Nowhere => {
+        Place::LogOn | Place::Device | Place::Directory | Place::Nowhere => {
             return Err(reply::text(StatusCode::NOT_FOUND, "nothing is here"));
         }
         Place::Mailbox { user, inside } => match call.principal.account() {
@@ -306,11 +308,14 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
     };
     // What every Ping asks, without opening the mailbox: one read.
     if let (Inside::Device(place), true) = (inside, matches!(method, "GET" | "HEAD" | "PUT" | "DELETE")) {
-        return match method {
+        let standing = devices::knock(call, &account, place).await?;
+        let answer = match method {
             "PUT" => put::device(call, &account, place, incoming).await,
             "DELETE" => delete::device(call, &account, place).await,
             _ => get::device(call, &account, place).await,
         };
+        let stamped = |reply| devices::stamped(reply, standing);
+        return answer.map(stamped).map_err(stamped);
     }
     if let Inside::Submission = inside {
         return match method {

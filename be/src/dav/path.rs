@@ -31,6 +31,8 @@ pub enum Place {
     Exchange,
     /// `/directpush/logon`.
     LogOn,
+    /// `/directpush/device`.
+    Device,
     /// `/directpush/directory`.
     Directory,
     /// Something in a mailbox.
@@ -116,6 +118,7 @@ fn place(segments: Vec<String>) -> Result<Place, BadPath> {
             let rest: Vec<String> = segments.collect();
             return Ok(match rest.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                 ["logon"] => Place::LogOn,
+                ["device"] => Place::Device,
                 ["directory"] => Place::Directory,
                 _ => Place::Nowhere,
             });

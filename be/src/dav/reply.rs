@@ -120,6 +120,7 @@ pub fn failure(error: &Error) -> Reply {
         Error::UserExists | Error::Conflict(_) | Error::Taken(_) => text(StatusCode::CONFLICT, error),
         Error::Precondition => text(StatusCode::PRECONDITION_FAILED, error),
         Error::Forbidden(_) => text(StatusCode::FORBIDDEN, error),
+        Error::Devices => with_ours(text(StatusCode::FORBIDDEN, error), headers::REASON, "devices"),
         Error::OverBound(_) => text(StatusCode::INSUFFICIENT_STORAGE, error),
         Error::Token => precondition(StatusCode::FORBIDDEN, "valid-sync-token"),
     }

@@ -1,5 +1,5 @@
 //! `NON_IPM_SUBTREE/Settings/<object>`: what belongs to a user and is no folder. `User` says how the user is called and
-//! which addresses are theirs.
+//! which addresses are theirs; `Policy` what is demanded of the user's devices.
 
 use std::sync::Arc;
 
@@ -21,7 +21,12 @@ pub(super) async fn answer(
             let person = server.boxes.person(&server.post.rules, &account.name).await;
             reply::json(StatusCode::OK, &person.map_err(|error| reply::failure(&error))?)
         }
-        "User" => Err(reply::with(
+        "Policy" if matches!(method, "GET" | "HEAD") => match call.server.config.policies.of(&account.policy)
+        {
+            Some(policy) => reply::json(StatusCode::OK, policy),
+            None => Err(not_found()),
+        },
+        "User" | "Policy" => Err(reply::with(
             reply::text(StatusCode::METHOD_NOT_ALLOWED, "this can be read only"),
             header::ALLOW,
             "OPTIONS, GET, HEAD",

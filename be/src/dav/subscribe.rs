@@ -16,7 +16,7 @@ use http::StatusCode;
 
 use super::path::{Inside, Place, Target, folder_url};
 use super::reply::{self, Reply};
-use super::{InMailbox, not_found};
+use super::{InMailbox, devices, not_found};
 use crate::error::Error;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::items::entry;
@@ -89,6 +89,7 @@ pub(super) async fn answer(at: &InMailbox<'_>) -> Result<Reply, Reply> {
     let (found, hierarchy) = compare(&server.boxes, mailbox, &new).await.map_err(stale)?;
     let found = server.notifier.compared(id, found);
     unheard.id = None;
+    devices::waits(call, &at.account, &new.device, new.lifetime_secs);
     let content_location = folder_url(&at.account.name, &at.state, folder).unwrap_or_default();
     let answer = Subscribed {
         id,

@@ -13,6 +13,8 @@
 //! | name | folder, folded name | the id of the item or file |
 //! | state, state bytes | device, object | [`StateObject`](super::record::StateObject), its bytes |
 //! | device | device | the `device_states` number of its last write |
+//! | device seen, device decided | device | what it did, what was [decided](crate::devices::record) of it |
+//! | device password | number | [`DevicePassword`](crate::auth::device_passwords::DevicePassword) |
 //! | seen | window of time, hash of a Message-ID | when it was delivered, Unix seconds |
 //! | garbage | folder | empty: a removed folder whose items are still to be dropped |
 //!
@@ -35,6 +37,9 @@ const GARBAGE: u8 = 10;
 const FILE: u8 = 11;
 const PROPERTIES: u8 = 12;
 const SEEN: u8 = 13;
+const DEVICE_SEEN: u8 = 14;
+const DEVICE_DECIDED: u8 = 15;
+const DEVICE_PASSWORD: u8 = 16;
 
 const INSTALLATION: u8 = 64;
 const TOKEN_SECRET: u8 = 65;
@@ -187,7 +192,29 @@ pub fn devices(mailbox: u64, limit: usize) -> Range {
     Range::prefix(&key(mailbox, DEVICE, &[]), limit)
 }
 
-/// The device in a key made by [`device`].
+/// What a device did last.
+pub fn device_seen(mailbox: u64, device: &DeviceKey) -> Key {
+    device_key(mailbox, DEVICE_SEEN, device)
+}
+
+/// What was decided of a device.
+pub fn device_decided(mailbox: u64, device: &DeviceKey) -> Key {
+    device_key(mailbox, DEVICE_DECIDED, device)
+}
+
+pub fn devices_decided(mailbox: u64, limit: usize) -> Range {
+    Range::prefix(&key(mailbox, DEVICE_DECIDED, &[]), limit)
+}
+
+pub fn device_password(mailbox: u64, number: u64) -> Key {
+    key(mailbox, DEVICE_PASSWORD, &[number])
+}
+
+pub fn device_passwords(mailbox: u64, limit: usize) -> Range {
+    Range::prefix(&key(mailbox, DEVICE_PASSWORD, &[]), limit)
+}
+
+/// The device in a key made by [`device`] or [`device_decided`].
 pub fn device_of(found: &[u8]) -> Option<DeviceKey> {
     std::str::from_utf8(found.get(9..found.len().checked_sub(1)?)?).ok()?.parse().ok()
 }

@@ -34,11 +34,12 @@ pub mod users;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use directpush_common::change::Entry;
+use directpush_common::dav::subscribe::DeviceEvent;
 use directpush_common::names::{DeviceKey, Guid};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
@@ -57,6 +58,8 @@ pub trait Watcher: Send + Sync {
     fn hierarchy(&self, mailbox: u64, by: Option<&DeviceKey>);
     /// Something that ends the use of every subscription of the mailbox.
     fn user_event(&self, mailbox: u64, event: UserEvent);
+    /// The same of one device, or of all.
+    fn device_event(&self, mailbox: u64, device: Option<&DeviceKey>, event: DeviceEvent);
 }
 
 /// What an administrator does to a user that devices must learn of at once.
@@ -102,6 +105,8 @@ pub struct Mailboxes {
     minute_ticks: AtomicU32,
     /// What holds for mailboxes without a quota of their own.
     quota: RwLock<quota::Quota>,
+    /// Devices of one user, at most.
+    devices_max: AtomicUsize,
 }
 
 const SHARDS: usize = 64;
@@ -147,6 +152,7 @@ impl Mailboxes {
             dropped,
             minute_ticks: AtomicU32::new(0),
             quota: RwLock::default(),
+            devices_max: AtomicUsize::new(state::DEVICES_MAX),
         });
         Ok((boxes, jobs))
     }
@@ -154,6 +160,18 @@ impl Mailboxes {
     /// Names the one who wants to know of changes. Once, before the first write.
     pub fn watch(&self, watcher: Arc<dyn Watcher>) {
         let _ = self.watcher.set(watcher);
+    }
+
+    /// How many devices one user may have; at most [`state::DEVICES_MAX`].
+    pub fn set_devices_max(&self, max: usize) {
+        self.devices_max.store(max.min(state::DEVICES_MAX), Ordering::Relaxed);
+    }
+
+    /// Tells a device that waits, or all of a mailbox, that it is to ask again.
+    pub(crate) fn tell_device(&self, mailbox: u64, device: Option<&DeviceKey>, event: DeviceEvent) {
+        if let Some(watcher) = self.watcher() {
+            watcher.device_event(mailbox, device, event);
+        }
     }
 
     fn watcher(&self) -> Option<&Arc<dyn Watcher>> {

@@ -159,6 +159,10 @@ pub struct User {
     pub display_name: String,
     /// Not shown in the directory.
     pub hidden: bool,
+    /// The own password is no good for devices.
+    pub device_passwords_only: bool,
+    /// The policy for the user's devices: empty = the default one.
+    pub policy: String,
 }
 
 /// A type that is kept in the index.
@@ -370,6 +374,8 @@ impl Record for User {
         out.signed(self.created);
         out.text(&self.display_name);
         out.byte(u8::from(self.hidden));
+        out.byte(u8::from(self.device_passwords_only));
+        out.text(&self.policy);
         out.done()
     }
 
@@ -385,10 +391,16 @@ impl Record for User {
             created: from.signed()?,
             display_name: String::new(),
             hidden: false,
+            device_passwords_only: false,
+            policy: String::new(),
         };
         if !from.ended() {
             user.display_name = from.text()?;
             user.hidden = from.byte()? == 1;
+        }
+        if !from.ended() {
+            user.device_passwords_only = from.byte()? == 1;
+            user.policy = from.text()?;
         }
         Ok(user)
     }

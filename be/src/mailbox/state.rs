@@ -6,6 +6,7 @@
 //! needs no open mailbox, since that is what every Ping asks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use directpush_common::names::DeviceKey;
 
@@ -17,8 +18,8 @@ use crate::store::{Commit, Read, VALUE_BYTES_MAX};
 
 /// Longest state object, in bytes.
 pub const STATE_BYTES_MAX: usize = VALUE_BYTES_MAX;
-/// Devices of one mailbox, at most.
-pub const DEVICES_MAX: usize = 100;
+/// Devices of one mailbox, at most; the configuration may say fewer.
+pub const DEVICES_MAX: usize = 1000;
 /// Objects of one device, at most: one per collection and a few more.
 pub const OBJECTS_MAX: usize = 1100;
 /// Longest name of an object, in bytes.
@@ -147,14 +148,16 @@ impl Mailboxes {
                 gets.next().flatten().map(|bytes| decode::<StateObject>(mailbox, &bytes)).transpose()?;
             if old.is_none() {
                 // Something new: there must be room for it.
-                let (range, max, what) = if known_device {
-                    (keys::states(mailbox, &device, OBJECTS_MAX), OBJECTS_MAX, "the number of state objects")
+                let devices_max = boxes.devices_max.load(Ordering::Relaxed);
+                let (range, max, full) = if known_device {
+                    let full = Error::OverBound("the number of state objects");
+                    (keys::states(mailbox, &device, OBJECTS_MAX), OBJECTS_MAX, full)
                 } else {
-                    (keys::devices(mailbox, DEVICES_MAX), DEVICES_MAX, "the number of devices")
+                    (keys::devices(mailbox, devices_max), devices_max, Error::Devices)
                 };
                 let found = boxes.store.index.read(Read::default().range(range)).await?;
                 if found.ranges.first().is_some_and(|found| found.len() >= max) {
-                    return Err(Error::OverBound(what));
+                    return Err(full);
                 }
             }
             let (commit, answer) = change(&mut head, old.as_ref())?;
@@ -164,6 +167,39 @@ impl Mailboxes {
             boxes.adopt_head(mailbox, done.is_ok().then_some(head));
             done?;
             Ok(answer)
+        })
+        .await
+    }
+
+    /// Removes a device with all its objects, and what is known of it beside them.
+    pub async fn remove_device(self: &Arc<Self>, mailbox: u64, device: DeviceKey) -> Result<(), Error> {
+        let boxes = self.clone();
+        self.write_bare(mailbox, async move {
+            let read = Read::default().get(keys::head(mailbox)).range(keys::states(
+                mailbox,
+                &device,
+                OBJECTS_MAX + 1,
+            ));
+            let mut found = boxes.store.index.read(read).await?;
+            let old_head = found.gets.pop().flatten().ok_or(Error::NoUser)?;
+            let mut head: Head = decode(mailbox, &old_head)?;
+            head.device_states += 1;
+            let mut commit = Commit::default()
+                .expect(keys::head(mailbox), Some(old_head))
+                .put(keys::head(mailbox), head.encode())
+                .delete(keys::device(mailbox, &device))
+                .delete(keys::device_seen(mailbox, &device))
+                .delete(keys::device_decided(mailbox, &device));
+            for (key, _) in found.ranges.iter().flatten() {
+                if let Some(object) = keys::state_name(mailbox, &device, key) {
+                    commit = commit
+                        .delete(keys::state(mailbox, &device, object))
+                        .delete(keys::state_bytes(mailbox, &device, object));
+                }
+            }
+            let done = boxes.store.index.commit(commit).await;
+            boxes.adopt_head(mailbox, done.is_ok().then_some(head));
+            Ok(done?)
         })
         .await
     }

@@ -18,6 +18,7 @@ use crate::store::{Commit, Index, Read, Store, StoreError};
 
 /// What a request needs to know of a user.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch by itself")]
 pub struct Account {
     pub name: UserName,
     pub mailbox: u64,
@@ -26,6 +27,10 @@ pub struct Account {
     pub push: bool,
     pub sync: bool,
     pub disabled: bool,
+    /// The own password is no good for devices.
+    pub device_passwords_only: bool,
+    /// The policy for the user's devices: empty = the default one.
+    pub policy: Box<str>,
 }
 
 /// A change of a user's record.
@@ -40,6 +45,10 @@ pub struct Edit {
     pub display_name: Option<String>,
     /// Not shown in the directory.
     pub hidden: Option<bool>,
+    /// The own password is no good for devices.
+    pub device_passwords_only: Option<bool>,
+    /// The policy for the user's devices: empty = the default one.
+    pub policy: Option<String>,
 }
 
 /// The remembered accounts, by name.
@@ -75,8 +84,9 @@ const REMEMBERED_MAX: usize = 100_000;
 const IDLE_SWEEPS: u32 = 6;
 
 fn account(name: UserName, user: &User) -> Arc<Account> {
-    let User { mailbox, version, push, sync, disabled, .. } = *user;
-    Arc::new(Account { name, mailbox, version, push, sync, disabled })
+    let User { mailbox, version, push, sync, disabled, device_passwords_only, .. } = *user;
+    let policy = user.policy.as_str().into();
+    Arc::new(Account { name, mailbox, version, push, sync, disabled, device_passwords_only, policy })
 }
 
 /// The installation's GUID; made on the first start.
@@ -230,6 +240,8 @@ impl Mailboxes {
             created: now,
             display_name: String::new(),
             hidden: false,
+            device_passwords_only: false,
+            policy: String::new(),
         };
         let head = Head {
             installation: self.installation,
@@ -274,11 +286,13 @@ impl Mailboxes {
         user.disabled = edit.disabled.unwrap_or(old.disabled);
         user.display_name = edit.display_name.unwrap_or(user.display_name);
         user.hidden = edit.hidden.unwrap_or(old.hidden);
+        user.device_passwords_only = edit.device_passwords_only.unwrap_or(old.device_passwords_only);
+        user.policy = edit.policy.unwrap_or(user.policy);
         if user == old {
             return Ok(account(name.clone(), &user));
         }
-        let told = (&user.hash, user.push, user.sync, user.disabled);
-        let told = told != (&old.hash, old.push, old.sync, old.disabled);
+        let told = |it: &User| (it.hash.clone(), it.push, it.sync, it.disabled, it.device_passwords_only);
+        let told = told(&user) != told(&old);
         user.version += u32::from(told);
         let key = keys::user(name.as_str());
         // A commit whose outcome is unknown must not leave the old account in force.
@@ -290,6 +304,9 @@ impl Mailboxes {
         let account = account(name.clone(), &user);
         self.users.remember(&account);
         if !told {
+            if user.policy != old.policy {
+                self.tell(user.mailbox, UserEvent::Policy);
+            }
             return Ok(account);
         }
         let event = if user.disabled && !old.disabled {
@@ -331,6 +348,20 @@ impl Mailboxes {
         self.users.known.lock().remove(name);
         self.tell(mailbox, UserEvent::Removed);
         self.purge(purge::Job::Mailbox(mailbox));
+        Ok(())
+    }
+
+    /// Ends every token that stands for a log-on of this user; waiting devices hear of it.
+    pub async fn revoke_tokens(&self, name: &UserName) -> Result<(), Error> {
+        let _changing = self.users.change().await;
+        let (old, mut user) = self.users.record(name).await?.ok_or(Error::NoUser)?;
+        user.version += 1;
+        let key = keys::user(name.as_str());
+        self.users.known.lock().remove(name);
+        let commit = Commit::default().expect(key.clone(), Some(old)).put(key, user.encode());
+        self.store.index.commit(commit).await?;
+        self.users.remember(&account(name.clone(), &user));
+        self.tell(user.mailbox, UserEvent::Password);
         Ok(())
     }
 

@@ -232,6 +232,10 @@ impl Watcher for Notifier {
         self.with(|ledger, now| ledger.handle_event(now, mailbox, None, by, DeviceEvent::Hierarchy));
     }
 
+    fn device_event(&self, mailbox: u64, device: Option<&DeviceKey>, event: DeviceEvent) {
+        self.with(|ledger, now| ledger.handle_event(now, mailbox, device, None, event));
+    }
+
     fn user_event(&self, mailbox: u64, event: UserEvent) {
         let event = match event {
             UserEvent::Password => DeviceEvent::Password,

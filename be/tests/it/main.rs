@@ -6,6 +6,7 @@
 mod client;
 mod dav;
 mod device_state;
+mod devices;
 mod directory;
 mod exchange;
 #[allow(dead_code, reason = "these tests use less of it than its own")]
