@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use directpush_common::mail::oof::Oof;
 use directpush_common::names::UserName;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,11 +25,13 @@ use crate::config::policy::Policies;
 use crate::config::{QUOTA_BYTES_MAX, QUOTA_ITEMS_MAX};
 use crate::devices::Register;
 use crate::error::{Error, WithCauses};
+use crate::mailbox::condition::Conditions;
 use crate::mailbox::folders::DEPTH_MAX;
 use crate::mailbox::keys::FOLDERS_MAX;
 use crate::mailbox::quota::{Quota, QuotaEdit, Usage as Held};
 use crate::mailbox::users::Edit;
 use crate::mailbox::{Mailboxes, directory};
+use crate::migration::{self, STEP_BYTES_MAX, Step, Told};
 use crate::store::{Copied, Usage};
 use crate::submission::queue::list::Listed as Queued;
 use crate::submission::queue::{Id, Queue, QueueError};
@@ -35,7 +39,7 @@ use devices::{DeviceAnswer, DeviceOrder};
 use front_ends::{FrontEndAnswer, FrontEndOrder};
 
 /// Bytes of a line, at most.
-const LINE_BYTES_MAX: u64 = 16 * 1024;
+const LINE_BYTES_MAX: u64 = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Users listed at a time.
 const PAGE: usize = 1000;
@@ -111,6 +115,14 @@ pub enum Order {
     ListAliases {
         name: String,
     },
+    /// What is answered while a user is away.
+    Oof {
+        name: String,
+    },
+    SetOof {
+        name: String,
+        oof: Oof,
+    },
     /// The next messages of the mail queue after one, of a user or of all, at most a page.
     ListQueue {
         user: Option<String>,
@@ -125,6 +137,10 @@ pub enum Order {
     },
     FrontEnd(FrontEndOrder),
     Device(DeviceOrder),
+    /// A step of an export or an import. Messages to be added follow its line, and those asked for follow the answer's.
+    Migrate {
+        step: Step,
+    },
 }
 
 /// A user as `user list` shows it.
@@ -236,6 +252,7 @@ pub enum Answer {
     },
     Aliases(Vec<String>),
     Hash(String),
+    Oof(Oof),
     Queue {
         messages: Vec<Queued>,
         more: bool,
@@ -244,7 +261,27 @@ pub enum Answer {
     Count(usize),
     FrontEnd(FrontEndAnswer),
     Device(DeviceAnswer),
+    Migrated(Told),
     Refused(String),
+}
+
+impl Order {
+    /// Bytes that follow its line.
+    fn payload_bytes(&self) -> u64 {
+        if let Self::Migrate { step } = self { step.payload_bytes() } else { 0 }
+    }
+}
+
+impl Answer {
+    /// Bytes that follow its line.
+    fn payload_bytes(&self) -> u64 {
+        match self {
+            Self::Migrated(Told::Messages(sizes)) => {
+                sizes.iter().flatten().fold(0, |sum, size| size.saturating_add(sum))
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// What orders are carried out on.
@@ -256,6 +293,8 @@ pub struct Administered {
     pub state_dir: PathBuf,
     pub register: Arc<Register>,
     pub policies: Arc<Policies>,
+    /// The largest message that is taken.
+    pub mail_bytes_max: u64,
 }
 
 /// Executes an order.
@@ -263,6 +302,15 @@ pub async fn execute(on: &Administered, order: Order) -> Answer {
     match attempt(on, order).await {
         Ok(answer) => answer,
         Err(error) => Answer::Refused(error),
+    }
+}
+
+/// Executes an order with the bytes that follow it; gives those that follow the answer.
+pub async fn execute_with(on: &Administered, order: Order, payload: Bytes) -> (Answer, Bytes) {
+    let Order::Migrate { step } = order else { return (execute(on, order).await, Bytes::new()) };
+    match migration::carry_out(&on.boxes, step, payload, on.mail_bytes_max).await {
+        Ok((told, bytes)) => (Answer::Migrated(told), bytes),
+        Err(error) => (Answer::Refused(error), Bytes::new()),
     }
 }
 
@@ -372,6 +420,16 @@ async fn attempt(on: &Administered, order: Order) -> Result<Answer, String> {
             let aliases = boxes.aliases(&user(&name)?).await.map_err(told)?;
             return Ok(Answer::Aliases(aliases.iter().map(ToString::to_string).collect()));
         }
+        Order::Oof { name } => {
+            let mailbox = mailbox(boxes, &name).await?;
+            return Ok(Answer::Oof(boxes.oof(mailbox).await.map_err(told)?.oof));
+        }
+        Order::SetOof { name, oof } => {
+            let (mailbox, state) = (mailbox(boxes, &name).await?, oof.state);
+            boxes.put_oof(mailbox, oof, Conditions::default()).await.map_err(told)?;
+            tracing::info!(user = %name, ?state, "automatic replies set");
+        }
+        Order::Migrate { .. } => return Err("an order that has bytes behind it".into()),
         Order::ListQueue { user: name, after } => {
             let name = name.as_deref().map(user).transpose()?;
             let after = after.as_deref().map(queued).transpose()?;
@@ -395,6 +453,12 @@ async fn attempt(on: &Administered, order: Order) -> Result<Answer, String> {
         }
     }
     Ok(Answer::Done)
+}
+
+/// The mailbox of a user.
+async fn mailbox(boxes: &Mailboxes, name: &str) -> Result<u64, String> {
+    let account = boxes.users.account(&user(name)?).await.map_err(|error| WithCauses(&error).to_string())?;
+    account.map(|account| account.mailbox).ok_or_else(|| Error::NoUser.to_string())
 }
 
 fn alias(address: &str) -> Result<UserName, String> {
@@ -492,26 +556,49 @@ async fn converse(on: &Administered, stream: UnixStream) -> std::io::Result<()> 
             Ok(Ok(1..)) if line.ends_with('\n') => {}
             _ => return Ok(()),
         }
-        let answer = match serde_json::from_str(&line) {
-            Ok(order) => execute(on, order).await,
+        let (answer, bytes) = match serde_json::from_str::<Order>(&line) {
+            Ok(order) => {
+                let bound = on.mail_bytes_max.max(STEP_BYTES_MAX);
+                let Some(payload) = payload(&mut read, order.payload_bytes(), bound).await else {
+                    return Ok(());
+                };
+                execute_with(on, order, payload).await
+            }
             // Not the parser's own words: they quote the line, and there may be a password in it.
-            Err(_) => Answer::Refused("not an order".into()),
+            Err(_) => (Answer::Refused("not an order".into()), Bytes::new()),
         };
         let mut text = serde_json::to_string(&answer)?;
         text.push('\n');
         write.write_all(text.as_bytes()).await?;
+        write.write_all(&bytes).await?;
     }
+}
+
+/// The bytes behind a line; none if they are too many, or do not come.
+async fn payload(read: &mut (impl AsyncRead + Unpin), bytes: u64, bound: u64) -> Option<Bytes> {
+    let mut payload = vec![0; usize::try_from(bytes).ok().filter(|_| bytes <= bound)?];
+    let came = tokio::time::timeout(PATIENCE, read.read_exact(&mut payload)).await;
+    matches!(came, Ok(Ok(_))).then(|| payload.into())
 }
 
 /// Sends one order to a running server; none if no server listens there.
 pub async fn ask(path: &Path, order: &Order) -> Result<Option<Answer>, Error> {
+    Ok(ask_with(path, order, Bytes::new()).await?.map(|(answer, _)| answer))
+}
+
+/// Sends one order with the bytes that follow it; gives the answer with its own.
+pub async fn ask_with(path: &Path, order: &Order, payload: Bytes) -> Result<Option<(Answer, Bytes)>, Error> {
     let Ok(mut stream) = UnixStream::connect(path).await else { return Ok(None) };
     let doing = || format!("ask the server at {}", path.display());
     let mut text = serde_json::to_string(order).map_err(|_| Error::Task)?;
     text.push('\n');
     stream.write_all(text.as_bytes()).await.map_err(Error::io(doing()))?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).await.map_err(Error::io(doing()))?;
-    let answer = serde_json::from_str(&line);
-    answer.map(Some).map_err(|_| Error::io(doing())(std::io::Error::other("no answer")))
+    stream.write_all(&payload).await.map_err(Error::io(doing()))?;
+    let (mut line, mut stream) = (String::new(), BufReader::new(stream));
+    stream.read_line(&mut line).await.map_err(Error::io(doing()))?;
+    let no_answer = || Error::io(doing())(std::io::Error::other("no answer"));
+    let answer: Answer = serde_json::from_str(&line).map_err(|_| no_answer())?;
+    let mut bytes = vec![0; usize::try_from(answer.payload_bytes()).map_err(|_| no_answer())?];
+    stream.read_exact(&mut bytes).await.map_err(Error::io(doing()))?;
+    Ok(Some((answer, bytes.into())))
 }

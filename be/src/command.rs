@@ -1,7 +1,9 @@
 //! `directpush-be queue …`, `user alias …` and `user quota`: the commands about mail and mailboxes.
 
 pub(crate) mod device;
+pub(crate) mod files;
 pub(crate) mod front_end;
+pub(crate) mod oof;
 
 use std::io::Write as _;
 
@@ -134,6 +136,8 @@ fn show(messages: &[Listed], json: bool) -> anyhow::Result<()> {
     }
     for message in messages {
         let Listed { id, sender, size, age_secs, attempts, .. } = message;
+        // What machines write has no sender.
+        let sender = if sender.is_empty() { "<>" } else { sender };
         let tries = if message.trying { ", trying now" } else { "" };
         writeln!(out, "{id}  {sender}  {size} bytes, {}, {attempts} attempts{tries}", age(*age_secs))?;
         for ListedRecipient { address, state, last_answer } in &message.recipients {

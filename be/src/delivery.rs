@@ -7,22 +7,25 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use directpush_common::change::{Cause, Maker};
 use directpush_common::lmtp::RecipientResult;
-use directpush_common::mail::fields::{SpamMark, is_spam, message_id};
+use directpush_common::mail::fields::{SpamMark, is_spam, message_id, split};
 use directpush_common::mail::trace::{self, HOPS_MAX, Received};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::auto_reply::Arrival;
 use crate::error::{Error, WithCauses};
 use crate::mailbox::addresses::AddressRules;
 use crate::mailbox::deliver::Once;
 use crate::mailbox::folders::{INBOX, JUNK};
 use crate::mailbox::items::NewItem;
 use crate::mailbox::quota::Exceeded;
+use crate::mailbox::users::Account;
 use crate::mailbox::{Mailboxes, now_secs};
 use crate::store::StoreError;
 
@@ -39,6 +42,8 @@ pub struct Post {
     pub duplicate_window: Duration,
     /// This host's name, for what is written at the top of messages.
     pub host: String,
+    /// Who answers for people who are away; set once, by a server that serves.
+    pub replies: OnceLock<mpsc::Sender<Arrival>>,
 }
 
 /// A message for mailboxes here.
@@ -94,20 +99,22 @@ impl Post {
         for address in recipients {
             owners.push(match self.boxes.recipient(&self.rules, address).await {
                 Ok(Some(account)) => {
-                    if results.insert(account.mailbox, RecipientResult::Failed).is_none() {
-                        waiting.push(account.mailbox);
+                    let mailbox = account.mailbox;
+                    if results.insert(mailbox, RecipientResult::Failed).is_none() {
+                        waiting.push(account);
                     }
-                    Ok(account.mailbox)
+                    Ok(mailbox)
                 }
                 Ok(None) => Err(RecipientResult::Unknown),
                 Err(error) => Err(failed(&error, size)),
             });
         }
         let date = now_secs();
-        let mut kept = false;
+        let mut kept = Vec::new();
         for some in waiting.chunks(AT_ONCE) {
             let mut commits = JoinSet::new();
-            for &mailbox in some {
+            for account in some {
+                let mailbox = account.mailbox;
                 let new = NewItem { body, size, content_type: "message/rfc822".into(), date, read: false };
                 let (boxes, once) = (self.boxes.clone(), once.clone());
                 commits.spawn(async move {
@@ -119,7 +126,9 @@ impl Post {
                 let Ok((mailbox, added)) = done else { continue };
                 let result = match added {
                     Ok(added) => {
-                        kept |= added.is_some();
+                        if added.is_some() {
+                            kept.push(mailbox);
+                        }
                         RecipientResult::Accepted
                     }
                     Err(error) => self.not_added(mailbox, &error, size).await,
@@ -127,11 +136,28 @@ impl Post {
                 results.insert(mailbox, result);
             }
         }
-        if !kept {
+        if kept.is_empty() {
             self.boxes.body_dropped(body);
+        } else if cause == Cause::Delivery {
+            self.announce(sender, message, waiting.iter().filter(|account| kept.contains(&account.mailbox)));
         }
         let result = |mailbox| results.get(&mailbox).copied().unwrap_or(RecipientResult::Failed);
         owners.into_iter().map(|owner| owner.map_or_else(|refused| refused, result)).collect()
+    }
+
+    /// Tells who answers for people who are away of a message that came; of those who are known to be there, not.
+    fn announce<'a>(&self, sender: &str, message: &[u8], to: impl Iterator<Item = &'a Arc<Account>>) {
+        let Some(replies) = self.replies.get() else { return };
+        let now = now_secs();
+        let mut header = None;
+        for account in to.filter(|account| !sender.is_empty() && !self.boxes.is_oof_off(account.mailbox, now))
+        {
+            let header = header.get_or_insert_with(|| Bytes::copy_from_slice(split(message).0)).clone();
+            let arrival = Arrival { account: account.clone(), sender: sender.to_owned(), header };
+            if replies.try_send(arrival).is_err() {
+                tracing::warn!(user = %account.name, "too much mail at once: one has no automatic reply");
+            }
+        }
     }
 
     /// Of a message that can never be in the mailbox, however much is taken out of it, the MTA has to tell the sender now.

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod auto_reply;
 pub mod config;
 pub mod dav;
 pub mod delivery;
@@ -15,6 +16,7 @@ pub mod http;
 pub mod lmtp;
 pub mod mailbox;
 pub mod maintenance;
+pub mod migration;
 pub mod notifier;
 pub mod placement;
 pub mod server;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use directpush_be::admin::{self, Answer, Listed, Order, QuotaParts};
 use directpush_be::maintenance::{self, Bar, Summary};
@@ -92,6 +93,21 @@ enum Command {
         #[command(flatten)]
         form: Telling,
     },
+    /// Write mailboxes as Maildir or mbox, whether a server runs or not. What is there already is not written again.
+    Export {
+        #[command(flatten)]
+        what: command::files::Exporting,
+        #[command(flatten)]
+        form: Telling,
+    },
+    /// Bring mail from a Maildir or an mbox, whether a server runs or not. What was imported before is not added again. Exit code 1:
+    /// something was passed over.
+    Import {
+        #[command(flatten)]
+        what: command::files::Importing,
+        #[command(flatten)]
+        form: Telling,
+    },
     /// What the store takes on the disk, in bytes.
     Usage(Telling),
     /// Measure the store in a directory of its own, which is made and removed; `cargo xtask bench` asks for it.
@@ -150,6 +166,9 @@ enum User {
     /// Addresses beside a user's name: mail to them comes to the user, who may send as them.
     #[command(subcommand)]
     Alias(command::Alias),
+    /// Automatic replies while a user is away.
+    #[command(subcommand)]
+    Oof(command::oof::Command),
     /// List all users.
     List {
         /// One JSON array.
@@ -306,14 +325,20 @@ impl Administrator {
     }
 
     async fn order(&self, order: Order) -> anyhow::Result<Answer> {
+        Ok(self.order_with(order, Bytes::new()).await?.0)
+    }
+
+    /// The same with the bytes that follow the order, and those that follow its answer.
+    async fn order_with(&self, order: Order, payload: Bytes) -> anyhow::Result<(Answer, Bytes)> {
         let answer = match self {
             Self::Server(path) => {
-                admin::ask(path, &order).await?.context("the server went away meanwhile")?
+                let asked = admin::ask_with(path, &order, payload).await?;
+                asked.context("the server went away meanwhile: run it again")?
             }
-            Self::Store(offline) => admin::execute(&offline.administered, order).await,
+            Self::Store(offline) => admin::execute_with(&offline.administered, order, payload).await,
         };
         match answer {
-            Answer::Refused(why) => bail!(why),
+            (Answer::Refused(why), _) => bail!(why),
             answer => Ok(answer),
         }
     }
@@ -355,6 +380,20 @@ async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
         }
         Command::Restore { source, leave_out_damaged, form } => {
             tell(&maintenance::restore(config, source, leave_out_damaged, Bar::new()).await?, form)?;
+        }
+        Command::Export { what, form } => {
+            let administrator = Administrator::find(config).await?;
+            let exported = command::files::run_export(&administrator, what).await;
+            administrator.done().await?;
+            tell(&exported?, form)?;
+        }
+        Command::Import { what, form } => {
+            let administrator = Administrator::find(config).await?;
+            let imported = command::files::run_import(config, &administrator, what).await;
+            administrator.done().await?;
+            let imported = imported?;
+            tell(&imported, form)?;
+            return Ok(imported.is_whole());
         }
         Command::Usage(form) => {
             let usage = with(config, async |by| by.order(Order::Usage).await).await?;
@@ -441,6 +480,12 @@ async fn user(config: &Config, command: User) -> anyhow::Result<()> {
         }
         User::Alias(command) => {
             return with(config, async |by| command::alias(by, command).await).await;
+        }
+        User::Oof(command) => {
+            let administrator = Administrator::find(config).await?;
+            let done = command::oof::run(&administrator, command).await;
+            administrator.done().await?;
+            return done;
         }
         User::List { json } => {
             return show(&with(config, list).await?, json);

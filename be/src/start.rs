@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Administered};
 use crate::auth::front_ends::FrontEnds;
 use crate::auth::{Auth, AuthSettings};
+use crate::auto_reply::{self, Responder};
 use crate::config::{Config, Engine, LmtpListen};
 use crate::dav::guard::Locks;
 use crate::delivery::Post;
@@ -114,6 +115,7 @@ fn post(config: &Config, boxes: Arc<Mailboxes>, elsewhere: Option<Arc<Elsewhere>
         spam_marks: mail.spam_marks.clone(),
         duplicate_window: mail.duplicate_window,
         host: mail.host_name.clone(),
+        replies: std::sync::OnceLock::new(),
     }
 }
 
@@ -162,6 +164,7 @@ impl Offline {
             front_ends,
             state_dir: config.state_dir.clone(),
             policies: config.policies.clone(),
+            mail_bytes_max: config.limits.mail_bytes_max,
         };
         Ok(Self { administered, queue: running, stop })
     }
@@ -219,6 +222,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
     let post = Arc::new(post(&config, boxes.clone(), elsewhere.clone()));
     let (queue, sender) = open_queue(&config, post.clone(), config.submission.queue).await?;
     let relays = config.smart_host.is_some();
+    let (replies, arrivals) = tokio::sync::mpsc::channel(auto_reply::WAITING_MAX);
+    let _ = post.replies.set(replies);
+    let responder = Responder::new(post.clone(), queue.clone(), relays, config.mail.auto_reply);
     let submission = Submission::new(post.clone(), config.submission.limits, relays, queue.clone());
 
     let server = Arc::new(Server {
@@ -241,6 +247,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Running,
         (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
     let (sending, sending_stop) = (TaskTracker::new(), CancellationToken::new());
     sending.spawn(sender.run(sending_stop.clone()));
+    sending.spawn(responder.run(arrivals, sending_stop.clone()));
     background.spawn(notifier.run(background_stop.clone()));
     background.spawn(purge::run(boxes.clone(), jobs, background_stop.clone()));
     background.spawn(maintenance::collect(boxes.store.clone(), background_stop.clone()));
@@ -291,6 +298,7 @@ fn administered(server: &Server) -> Administered {
         state_dir: server.config.state_dir.clone(),
         register: server.register.clone(),
         policies: server.config.policies.clone(),
+        mail_bytes_max: server.config.limits.mail_bytes_max,
     }
 }
 

@@ -31,10 +31,12 @@ pub enum Cause {
     System,
     /// Mail came in that the MTA's filter had marked as spam.
     Junk,
+    /// An administrator brought it from another server.
+    Import,
 }
 
 impl Cause {
-    const ALL: [(Self, &str); 7] = [
+    const ALL: [(Self, &str); 8] = [
         (Self::Delivery, "delivery"),
         (Self::Dav, "dav"),
         (Self::Sync, "sync"),
@@ -42,6 +44,7 @@ impl Cause {
         (Self::Send, "send"),
         (Self::System, "system"),
         (Self::Junk, "junk"),
+        (Self::Import, "import"),
     ];
 }
 

@@ -8,6 +8,7 @@ use directpush_common::config::Section;
 use directpush_common::mail::fields::SpamMark;
 use directpush_common::names::UserName;
 
+use crate::auto_reply::AutoReplySettings;
 use crate::submission::SubmissionLimits;
 use crate::submission::queue::QueueSettings;
 use crate::submission::queue::rate::HourlyLimits;
@@ -29,6 +30,8 @@ pub struct MailSettings {
     pub spam_marks: Vec<SpamMark>,
     /// How long the same Message-ID comes into the same mailbox once; zero: as often as it comes.
     pub duplicate_window: Duration,
+    /// How often people who are away answer.
+    pub auto_reply: AutoReplySettings,
 }
 
 /// How mail leaves.
@@ -85,6 +88,7 @@ impl Default for MailSettings {
                 .filter_map(|mark| mark.parse().ok())
                 .collect(),
             duplicate_window: Duration::from_hours(1),
+            auto_reply: AutoReplySettings::default(),
         }
     }
 }
@@ -146,6 +150,9 @@ pub(super) fn mail(root: &mut Section<'_>) -> MailSettings {
     );
     let window = mail.duplicate_window.as_secs();
     mail.duplicate_window = Duration::from_secs(section.number("duplicate_secs", 0..=30 * 86_400, window));
+    let AutoReplySettings { window_secs, per_hour } = &mut mail.auto_reply;
+    *window_secs = 86_400 * section.number("auto_reply_days", 1..=365, *window_secs / 86_400);
+    *per_hour = section.secs("auto_replies_per_hour", 0..=10_000, *per_hour);
     section.finish();
     mail
 }

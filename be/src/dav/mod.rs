@@ -16,6 +16,7 @@ mod lock;
 mod logon;
 mod mail;
 mod mkcol;
+mod oof;
 mod options;
 pub mod path;
 mod poll;
@@ -328,7 +329,7 @@ async fn dispatch(call: &Call<'_>, method: &str, incoming: Incoming) -> Result<R
         };
     }
     if let Inside::Settings(object) = inside {
-        return settings::answer(call, &account, method, object).await;
+        return settings::answer(call, &account, method, object, incoming).await;
     }
     let boxes = &call.server.boxes;
     let state = boxes.state(account.mailbox).await.map_err(|error| reply::failure(&error))?;

@@ -1,12 +1,13 @@
 //! `NON_IPM_SUBTREE/Settings/<object>`: what belongs to a user and is no folder. `User` says how the user is called and
-//! which addresses are theirs; `Policy` what is demanded of the user's devices.
+//! which addresses are theirs, `Policy` what is demanded of the user's devices, `Oof` what is answered while the user is away.
 
 use std::sync::Arc;
 
 use http::{StatusCode, header};
+use hyper::body::Incoming;
 
 use super::reply::{self, Reply};
-use super::{Call, not_found};
+use super::{Call, not_found, oof};
 use crate::mailbox::users::Account;
 
 pub(super) async fn answer(
@@ -14,6 +15,7 @@ pub(super) async fn answer(
     account: &Arc<Account>,
     method: &str,
     object: &str,
+    incoming: Incoming,
 ) -> Result<Reply, Reply> {
     match object {
         "User" if matches!(method, "GET" | "HEAD") => {
@@ -31,6 +33,7 @@ pub(super) async fn answer(
             header::ALLOW,
             "OPTIONS, GET, HEAD",
         )),
+        "Oof" => oof::answer(call, account, method, incoming).await,
         _ => Err(not_found()),
     }
 }

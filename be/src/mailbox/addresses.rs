@@ -60,7 +60,7 @@ impl AddressRules {
     }
 
     /// Whether an address, of this owner if it has one here, belongs to another back end.
-    fn is_elsewhere(&self, address: &str, owner: Option<&Account>) -> bool {
+    pub fn is_elsewhere(&self, address: &str, owner: Option<&Account>) -> bool {
         let Some(elsewhere) = &self.elsewhere else { return false };
         match owner {
             Some(owner) => elsewhere.of(&owner.name).is_some(),

@@ -139,6 +139,7 @@ fn cause_code(cause: Cause) -> u8 {
         Cause::Send => 5,
         Cause::System => 6,
         Cause::Junk => 7,
+        Cause::Import => 8,
     }
 }
 
@@ -167,6 +168,7 @@ fn cause_from_code(code: u8) -> Option<Cause> {
         5 => Cause::Send,
         6 => Cause::System,
         7 => Cause::Junk,
+        8 => Cause::Import,
         _ => return None,
     })
 }

@@ -292,7 +292,7 @@ impl Draft {
     }
 }
 
-fn new_item(content: Content, date: i64, name: Option<String>, read: bool) -> Item {
+pub(super) fn new_item(content: Content, date: i64, name: Option<String>, read: bool) -> Item {
     let Content { body, size, content_type, kind } = content;
     let nobody = Maker::default();
     Item {

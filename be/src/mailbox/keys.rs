@@ -16,6 +16,9 @@
 //! | device seen, device decided | device | what it did, what was [decided](crate::devices::record) of it |
 //! | device password | number | [`DevicePassword`](crate::auth::device_passwords::DevicePassword) |
 //! | seen | window of time, hash of a Message-ID | when it was delivered, Unix seconds |
+//! | oof | | the out-of-office object |
+//! | answered, written to | hash of an address | when, and in which absence |
+//! | imported | key of an import | the folder and id that the message got |
 //! | garbage | folder | empty: a removed folder whose items are still to be dropped |
 //!
 //! Mailbox 0 is the installation's: its GUID, secrets, users and their aliases, references to bodies, removed mailboxes.
@@ -40,6 +43,10 @@ const SEEN: u8 = 13;
 const DEVICE_SEEN: u8 = 14;
 const DEVICE_DECIDED: u8 = 15;
 const DEVICE_PASSWORD: u8 = 16;
+const OOF: u8 = 20;
+const ANSWERED: u8 = 21;
+const WRITTEN_TO: u8 = 22;
+const IMPORTED: u8 = 23;
 
 const INSTALLATION: u8 = 64;
 const TOKEN_SECRET: u8 = 65;
@@ -238,6 +245,46 @@ pub fn seen(mailbox: u64, window: u64, mark: &[u8; 16]) -> Key {
 pub fn seen_before(mailbox: u64, window: u64, limit: usize) -> Range {
     let (start, end) = (key(mailbox, SEEN, &[]), key(mailbox, SEEN, &[window]));
     Range { start, end, limit, reverse: false }
+}
+
+pub fn oof(mailbox: u64) -> Key {
+    key(mailbox, OOF, &[])
+}
+
+fn marked(mailbox: u64, kind: u8, mark: &[u8; 16]) -> Key {
+    let mut key = key(mailbox, kind, &[]);
+    key.extend_from_slice(mark);
+    key
+}
+
+fn marked_from(mailbox: u64, kind: u8, mark: &[u8; 16], limit: usize) -> Range {
+    let end = prefix_end(&key(mailbox, kind, &[]));
+    Range { start: marked(mailbox, kind, mark), end, limit, reverse: false }
+}
+
+/// Somebody who was answered automatically.
+pub fn answered(mailbox: u64, mark: &[u8; 16]) -> Key {
+    marked(mailbox, ANSWERED, mark)
+}
+
+/// Those who were answered, from a mark on.
+pub fn answered_from(mailbox: u64, mark: &[u8; 16], limit: usize) -> Range {
+    marked_from(mailbox, ANSWERED, mark, limit)
+}
+
+/// Somebody to whom the user has written.
+pub fn written_to(mailbox: u64, mark: &[u8; 16]) -> Key {
+    marked(mailbox, WRITTEN_TO, mark)
+}
+
+/// Those to whom the user has written, from a mark on.
+pub fn written_to_from(mailbox: u64, mark: &[u8; 16], limit: usize) -> Range {
+    marked_from(mailbox, WRITTEN_TO, mark, limit)
+}
+
+/// A message that was brought from another server.
+pub fn imported(mailbox: u64, import: &[u8; 16]) -> Key {
+    marked(mailbox, IMPORTED, import)
 }
 
 /// Log, names and properties of one folder, for its removal.

@@ -19,9 +19,11 @@ pub mod find;
 pub mod folders;
 #[cfg(test)]
 mod history_tests;
+pub mod import;
 pub mod items;
 pub mod keys;
 pub mod kind;
+pub mod oof;
 pub mod properties;
 pub mod purge;
 pub mod quota;
@@ -101,6 +103,7 @@ pub struct Mailboxes {
     pub users: users::Users,
     shards: Vec<Mutex<HashMap<u64, Arc<Mailbox>>>>,
     watcher: OnceLock<Arc<dyn Watcher>>,
+    oofs: oof::Oofs,
     dropped: mpsc::UnboundedSender<purge::Job>,
     minute_ticks: AtomicU32,
     /// What holds for mailboxes without a quota of their own.
@@ -149,6 +152,7 @@ impl Mailboxes {
             installation,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             watcher: OnceLock::new(),
+            oofs: oof::Oofs::default(),
             dropped,
             minute_ticks: AtomicU32::new(0),
             quota: RwLock::default(),

@@ -6,6 +6,8 @@ use std::io::IsTerminal as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
+use crate::migration::export::Exported;
+use crate::migration::import::Imported;
 use crate::store::{Copied, Progress, Report, Severity, Usage};
 
 /// A bar on standard error where that is a terminal, and nothing elsewhere.
@@ -158,6 +160,70 @@ impl Summary for Copied {
             "bodies_copied": self.new_bodies,
             "bodies_damaged": self.damaged_bodies,
             "queued": self.queued,
+        })
+    }
+}
+
+impl Summary for Exported {
+    fn text(&self) -> String {
+        let Self { users, folders, messages, written, bytes, left_out } = self;
+        let mut text = format!(
+            "{messages} messages of {users} users in {folders} folders; {written} ({bytes} bytes) were written now\n"
+        );
+        if *left_out > 0 {
+            let _ = writeln!(text, "{left_out} contacts, events and files are no mail and were left out");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "users": self.users,
+            "folders": self.folders,
+            "messages": self.messages,
+            "written": self.written,
+            "bytes": self.bytes,
+            "left_out": self.left_out,
+        })
+    }
+}
+
+impl Summary for Imported {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (name, why) in &self.bad {
+            let _ = writeln!(text, "passed over: {name}: {why}");
+        }
+        let named = self.bad.len() as u64;
+        if self.bad_count > named {
+            let _ = writeln!(text, "… and {} more", self.bad_count - named);
+        }
+        let Self { users, folders, added, bytes, known, .. } = self;
+        let done = if self.dry_run { "would be added" } else { "added" };
+        let _ = writeln!(
+            text,
+            "{added} messages ({bytes} bytes) {done}, {known} were there; {folders} folders, {users} users"
+        );
+        for (user, why) in &self.stopped {
+            let _ = writeln!(text, "not all of {user}: {why}");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let pairs = |pairs: &[(String, String)], of: &str| {
+            pairs.iter().map(|(name, why)| json!({ of: name, "why": why })).collect::<Vec<_>>()
+        };
+        json!({
+            "dry_run": self.dry_run,
+            "users": self.users,
+            "folders": self.folders,
+            "added": self.added,
+            "bytes": self.bytes,
+            "known": self.known,
+            "passed_over": self.bad_count,
+            "bad": pairs(&self.bad, "message"),
+            "stopped": pairs(&self.stopped, "user"),
         })
     }
 }

@@ -20,8 +20,9 @@ use directpush_common::mail::Address;
 use parking_lot::Mutex;
 
 use crate::delivery::{Origin, Parcel, Post};
-use crate::error::Error;
+use crate::error::{Error, WithCauses};
 use crate::mailbox::addresses::Place;
+use crate::mailbox::oof::{AddressMark, mark};
 use crate::mailbox::users::Account;
 use crate::mailbox::{now_secs, random_number};
 use message::{BadMessage, Completion, Outgoing, prepare};
@@ -135,14 +136,30 @@ impl Submission {
         let count = u32::try_from(outgoing.recipients.len()).unwrap_or(u32::MAX);
         let hourly = &self.limits.hourly;
         self.rates.lock().take(&account.name, count, now, hourly).map_err(Refusal::Rate)?;
+        let known = outgoing.recipients.iter().filter(|address| elsewhere.contains(&address.to_string()));
+        let known = known.map(mark).collect();
         let sent = self.send(account, outgoing, here, elsewhere, &id).await;
         match &sent {
             Err(_) => self.rates.lock().give_back(&account.name, count, now),
             Ok(Submitted { delivered, queued, .. }) => {
+                self.note_known(account, known, now);
                 tracing::info!(user = %account.name, id, delivered, queued, "mail submitted");
             }
         }
         sent
+    }
+
+    /// Whom the user has written to, elsewhere: automatic replies ask. Nobody waits for it.
+    fn note_known(&self, account: &Account, known: Vec<AddressMark>, now: u64) {
+        if known.is_empty() {
+            return;
+        }
+        let (boxes, mailbox) = (self.post.boxes.clone(), account.mailbox);
+        tokio::spawn(async move {
+            if let Err(error) = boxes.note_written_to(mailbox, known, now).await {
+                tracing::debug!(error = %WithCauses(&error), "cannot note whom a user knows");
+            }
+        });
     }
 
     /// Reading and rewriting a large message takes a while: not on an async worker.

@@ -141,6 +141,7 @@ mod tests {
             spam_marks: Vec::new(),
             duplicate_window: std::time::Duration::ZERO,
             host: "be.x.example".into(),
+            replies: std::sync::OnceLock::new(),
         };
         PostOffice::new(Arc::new(post), "smtp.y.example".into())
     }

@@ -16,6 +16,8 @@ mod find;
 mod folders;
 mod lmtp;
 mod marks;
+mod migration;
+mod oof;
 mod placement;
 mod push;
 mod races;

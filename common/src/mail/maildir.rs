@@ -63,6 +63,31 @@ impl fmt::Display for Flags {
     }
 }
 
+/// The name of a message's file in `cur/`: the time at which it came (Unix seconds), what tells it from others of that second,
+/// its size in bytes as Maildir++ has it, and its flags.
+pub fn file_name(date: i64, unique: &str, size: u64, flags: Flags) -> String {
+    format!("{}.{unique}.directpush,S={size}{flags}", date.max(0))
+}
+
+/// What of a file name stays when flags change: all before `:2,`.
+pub fn unflagged(name: &str) -> &str {
+    name.rsplit_once(":2,").map_or(name, |(start, _)| start)
+}
+
+/// The default folder that a folder of this name at the top of another server's mailbox is, by the names that servers and mail
+/// programs give them (RFC 6154 lists what they are for); `None` for a folder of the user's own.
+pub fn default_folder(name: &str) -> Option<&'static str> {
+    Some(match name.to_lowercase().as_str() {
+        "inbox" => "Inbox",
+        "drafts" | "draft" => "Drafts",
+        "sent" | "sent items" | "sent messages" | "sent mail" | "sent-mail" => "Sent Items",
+        "trash" | "deleted items" | "deleted messages" | "deleted" => "Deleted Items",
+        "junk" | "spam" | "junk e-mail" | "junk email" | "junk mail" | "bulk mail" => "Junk E-mail",
+        "outbox" => "Outbox",
+        _ => return None,
+    })
+}
+
 /// Whether a name in `cur/` or `new/` is that of a message: not hidden, and no path.
 pub fn is_message(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
@@ -178,6 +203,17 @@ mod tests {
         assert_eq!(date("1056923716.M2.host:2,"), Some(1_056_923_716));
         assert_eq!(date("x.y"), None);
         assert!(is_message("1.a") && !is_message(".hidden") && !is_message("../x") && !is_message(""));
+    }
+
+    #[test]
+    fn names_of_files() {
+        let flags = Flags { seen: true, flagged: true, ..Flags::default() };
+        let name = file_name(784_111_777, "F2I5", 12, flags);
+        assert_eq!(name, "784111777.F2I5.directpush,S=12:2,FS");
+        assert_eq!((Flags::of_name(&name), date(&name)), (flags, Some(784_111_777)));
+        assert_eq!(unflagged(&name), "784111777.F2I5.directpush,S=12");
+        assert_eq!(unflagged("1.x"), "1.x");
+        assert_eq!((default_folder("SENT"), default_folder("Sent 2025")), (Some("Sent Items"), None));
     }
 
     #[test]

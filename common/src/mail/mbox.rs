@@ -4,6 +4,9 @@
 //! Reading is a push parser, so a file of any size goes through in pieces: bytes in, messages out. Both line ends are
 //! taken and all become CRLF. Not here: files, locks, `Content-Length` headers (they are not trusted).
 
+use super::fields;
+use super::maildir::Flags;
+
 /// Bytes of a `From ` line, at most.
 const FROM_BYTES_MAX: usize = 4 * 1024;
 
@@ -172,6 +175,39 @@ fn from_line(text: &str) -> (String, Option<i64>) {
     (sender.to_owned(), date.and_then(|date| crate::dav::conditions::parse_http_date(&date).ok()))
 }
 
+/// The message with its flags in front, as mail programs keep them in an mbox: `Status` (`R` read, `O` old) and `X-Status`
+/// (`A` answered, `F` flagged, `T` draft, `D` deleted). Fields of these names that it had are taken out.
+pub fn with_status(message: &[u8], flags: Flags) -> Vec<u8> {
+    let letters =
+        |all: &[(bool, char)]| all.iter().filter(|(set, _)| *set).map(|(_, c)| *c).collect::<String>();
+    let more =
+        letters(&[(flags.replied, 'A'), (flags.flagged, 'F'), (flags.draft, 'T'), (flags.trashed, 'D')]);
+    let mut out = format!("Status: {}\r\n", letters(&[(flags.seen, 'R'), (true, 'O')]));
+    if !more.is_empty() {
+        out.push_str(&format!("X-Status: {more}\r\n"));
+    }
+    let mut out = out.into_bytes();
+    out.extend(fields::without(message, &STATUS));
+    out
+}
+
+/// The flags in a message of an mbox, and the message without them.
+pub fn take_status(message: &[u8]) -> (Flags, Vec<u8>) {
+    let value = |name| fields::first(message, name).unwrap_or_default().into_owned();
+    let (status, more) = (value("Status"), value("X-Status"));
+    let flags = Flags {
+        seen: status.contains('R'),
+        replied: more.contains('A'),
+        flagged: more.contains('F'),
+        draft: more.contains('T'),
+        trashed: more.contains('D'),
+        passed: false,
+    };
+    (flags, fields::without(message, &STATUS))
+}
+
+const STATUS: [&str; 2] = ["Status", "X-Status"];
+
 /// Writes one message as it stands in a file, with LF at line ends, what looks like a `From ` line quoted, and an empty
 /// line behind it. `date`: when it came, Unix seconds.
 pub fn write(sender: &str, date: i64, message: &[u8], out: &mut Vec<u8>) {
@@ -235,6 +271,17 @@ mod tests {
         assert_eq!((sender.as_str(), *date), ("s@y", Some(784_111_777)));
         let Found::Message { sender, .. } = &read(file, 99)[1] else { panic!() };
         assert_eq!(sender, "");
+    }
+
+    #[test]
+    fn flags_go_in_and_come_out() {
+        let message = b"X-Status: D\r\nSubject: x\r\n\r\nStatus: RO\r\n";
+        let flags = Flags { seen: true, flagged: true, replied: true, ..Flags::default() };
+        let marked = with_status(message, flags);
+        assert_eq!(marked, b"Status: RO\r\nX-Status: AF\r\nSubject: x\r\n\r\nStatus: RO\r\n");
+        assert_eq!(take_status(&marked), (flags, b"Subject: x\r\n\r\nStatus: RO\r\n".to_vec()));
+        assert_eq!(with_status(b"\r\nx", Flags::default()), b"Status: O\r\n\r\nx");
+        assert_eq!(take_status(b"A: b\r\n\r\n").0, Flags::default());
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod address;
 pub mod auto_reply;
 pub mod dsn;
 pub mod fields;
+pub mod lines;
 pub mod maildir;
 pub mod marks;
 pub mod mbox;

@@ -2,7 +2,8 @@
 //!
 //! One pure function, used for every commit and for the comparison at SUBSCRIBE. Additions wake at once
 //! ([MS-ASCMD] 3.1.5.8: delivery, copied in, moved in); other changes may wait; what the device did itself in a Sync,
-//! what it already knows, what lies before its date floor and what was delivered as spam never wakes it.
+//! what it already knows, what lies before its date floor and what was delivered as spam never wakes it. What an administrator
+//! brings from another server may wait like a change: thousands of messages come at once, and none of them is new.
 
 use crate::{
     change::{Cause, Entry, EntryKind},
@@ -33,6 +34,7 @@ pub fn wake(entry: &Entry, base: Number, floor: Option<i64>, device: &DeviceKey)
     match &entry.kind {
         // Spam is there when the device looks, but calls nobody to look.
         EntryKind::Live(live) if live.added.cause == Cause::Junk && entry.id.0 > base => Wake::Never,
+        EntryKind::Live(live) if live.added.cause == Cause::Import => Wake::Later,
         // The device's own upload that somebody else changed since: it holds the item already.
         EntryKind::Live(live) if live.added.is_own_sync_of(device) => Wake::Later,
         EntryKind::Live(_) if entry.id.0 > base => Wake::Now,
@@ -99,6 +101,12 @@ pub(crate) mod tests {
         // Once the device holds it, it is an item like others; moved out of Junk it is a new one.
         check(&live(5, 11, Maker::of(Cause::Dav), Maker::of(Cause::Junk), 5), Wake::Later);
         check(&live(12, 12, Maker::of(Cause::Dav), Maker::of(Cause::Dav), 0), Wake::Now);
+    }
+
+    #[test]
+    fn what_is_imported_waits() {
+        check(&live(11, 11, Maker::of(Cause::Import), Maker::of(Cause::Import), 0), Wake::Later);
+        check(&live(11, 12, by(Cause::Sync), Maker::of(Cause::Import), 11), Wake::Later);
     }
 
     #[test]
