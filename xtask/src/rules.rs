@@ -284,9 +284,9 @@ fn dependency_reasons(repository: &Repository) -> Vec<String> {
     complaints
 }
 
-/// docs/requirements.md and docs/promises.md name the test behind each row: a path in backquotes, then a function in backquotes.
+/// docs/requirements.md, docs/promises.md and docs/protocol.md name the test behind each row: a path in backquotes, then a function in backquotes.
 fn named_tests(repository: &Repository) -> Vec<String> {
-    const DOCUMENTS: [&str; 2] = ["docs/requirements.md", "docs/promises.md"];
+    const DOCUMENTS: [&str; 3] = ["docs/requirements.md", "docs/promises.md", "docs/protocol.md"];
     DOCUMENTS.iter().flat_map(|document| named_tests_of(repository, document)).collect()
 }
 

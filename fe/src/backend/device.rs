@@ -153,7 +153,11 @@ impl Backend {
         call.headers.push((header::CONTENT_TYPE.as_str(), "application/json".to_owned()));
         call.body = serde_json::to_vec(&report).unwrap_or_default().into();
         let answer = self.call(call).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(answer.into_error()) }
+        match answer.status {
+            // 409: the order was withdrawn meanwhile.
+            status if status.is_success() || status == StatusCode::CONFLICT => Ok(()),
+            _ => Err(answer.into_error()),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub async fn check(request: &Request, fresh: &Fresh) -> Result<()> {
     let sent = request.line.policy_key;
     let provisioned = match standing.policy {
         None => Provisioned::default(),
-        Some(policy) => match remembered(request, policy).filter(|it| sent == Some(it.key)) {
+        Some(policy) => match remembered(request, fresh, policy).filter(|it| sent == Some(it.key)) {
             Some(remembered) => remembered,
             None => read(request).await?.0,
         },
@@ -75,7 +75,7 @@ pub async fn lets_ping(request: &Request, fresh: &Fresh) -> Result<bool> {
         return Ok(false);
     }
     let Some(policy) = standing.policy else { return Ok(true) };
-    Ok(match remembered(request, policy) {
+    Ok(match remembered(request, fresh, policy) {
         Some(_) => true,
         None => read(request).await?.0.policy == Some(policy),
     })
@@ -95,8 +95,11 @@ pub fn provisioned(state: &ProvisionState) -> Provisioned {
     Provisioned { key: state.policy_key, policy: NonZeroU32::new(state.policy).map(PolicyHash) }
 }
 
-/// What is remembered of a device that has acknowledged this policy.
-fn remembered(request: &Request, policy: PolicyHash) -> Option<Provisioned> {
+/// What is remembered of a device that has acknowledged this policy. One that has no state at all was forgotten.
+fn remembered(request: &Request, fresh: &Fresh, policy: PolicyHash) -> Option<Provisioned> {
+    if fresh.state == 0 {
+        return None;
+    }
     let known = request.device.known.lock();
     known.rare.as_ref()?.provisioned.filter(|it| it.policy == Some(policy))
 }

@@ -61,6 +61,10 @@ pub(crate) struct Manners {
     /// What it says of every device, and the policy behind it.
     pub(crate) standing: Standing,
     pub(crate) policy: Policy,
+    /// Somebody else writes every device object first.
+    pub(crate) contended: bool,
+    /// There is no room for another change of an item.
+    pub(crate) full: bool,
     /// Searches end before all is looked at.
     pub(crate) search_incomplete: bool,
     /// The user has as many devices as may be.
@@ -163,6 +167,8 @@ impl Fake {
                 submission: None,
                 standing: Standing::default(),
                 policy: Policy::default(),
+                contended: false,
+                full: false,
                 search_incomplete: false,
                 devices_full: false,
             },
@@ -545,6 +551,7 @@ impl Mailbox {
                     None => reply(404, ""),
                 }
             }
+            "PROPPATCH" if self.manners.full => reply(507, ""),
             "PROPPATCH" => {
                 let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
                 let root = xml::parse(body).unwrap();
@@ -697,6 +704,7 @@ impl Mailbox {
         let known = self.objects.get(path).cloned();
         let tag = known.as_ref().map(|(version, _)| format!("\"{version}\""));
         let response = match (method, known) {
+            ("PUT", _) if self.manners.contended => reply(412, ""),
             ("GET", None) => reply(404, ""),
             ("GET", Some(_)) if tag.as_deref() == none_match => reply(304, ""),
             ("GET", Some((_, content))) => with(reply(200, content), [("etag", tag.unwrap())]),

@@ -1,6 +1,6 @@
 //! Sync that waits: woken with the changes themselves, repeated without a body, and ended as a Ping is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use directpush_common::change::{Cause, Maker};
 use directpush_common::dav::subscribe::DeviceEvent;
@@ -94,7 +94,7 @@ async fn a_waiting_sync_is_woken_with_the_message_itself_in_every_version() {
 async fn it_ends_with_an_empty_body_and_goes_on_with_one() {
     let world = World::start().await;
     let key = world.prepare(PHONE, 1).await;
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     let parked =
         park(&world, PHONE, waiting(vec![collection(PHONE, 1, &key)], 2).encode(PHONE.version), 1).await;
     let response = parked.await.unwrap().unwrap();

@@ -13,6 +13,7 @@ mod hanging;
 mod item_operations;
 mod ping;
 mod placement;
+mod protocol;
 mod provision;
 mod search;
 mod send;
