@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use directpush_common::change::EntryKind;
 use directpush_common::dav::hierarchy::Hierarchy;
 use directpush_common::dav::items::ItemsRequest;
@@ -13,7 +14,6 @@ use directpush_common::eas::item_operations::{
     Outcome, decode,
 };
 use directpush_common::eas::status::ItemOperationsStatus;
-use directpush_common::eas::sync::BodyType;
 use directpush_common::eas::{CommonStatus, Version};
 use directpush_common::names::FolderId;
 use directpush_common::wbxml::{Element, Limits};
@@ -54,10 +54,11 @@ pub async fn run(request: &Request) -> Result<Reaction> {
     }
     let all = item::folders(request).await?;
     let (mut outcomes, mut room) = (Vec::with_capacity(operations.len()), RESPONSE_BYTES_MAX);
+    let mut last = Last(None);
     for operation in operations {
         outcomes.push(match operation {
             Operation::Fetch(fetch) => {
-                let (status, found) = match fetched(request, &all, &fetch, &mut room).await? {
+                let (status, found) = match fetched(request, &all, &fetch, &mut last, &mut room).await? {
                     Ok(found) => (ItemOperationsStatus::Success.into(), Some(found)),
                     Err(status) => (status, None),
                 };
@@ -94,21 +95,44 @@ pub async fn run(request: &Request) -> Result<Reaction> {
 
 type Fetched = std::result::Result<Found, OperationStatus>;
 
-async fn fetched(request: &Request, all: &Hierarchy, fetch: &Fetch, room: &mut usize) -> Result<Fetched> {
+/// The message whose attachment was fetched last: its next one needs no other request.
+struct Last(Option<(Place, Bytes)>);
+
+impl Last {
+    /// The bytes of a message; `None` when it is gone.
+    async fn message(&mut self, request: &Request, place: Place) -> Result<Option<Bytes>> {
+        let same = |known: &Place| known.folder == place.folder && known.item == place.item;
+        if let Some((_, mime)) = self.0.as_ref().filter(|(known, _)| same(known)) {
+            return Ok(Some(mime.clone()));
+        }
+        // Two large messages are not held at once.
+        self.0 = None;
+        let mime = request.backend().item_get(&request.session, place).await?;
+        self.0 = mime.clone().map(|mime| (place, mime));
+        Ok(mime)
+    }
+}
+
+async fn fetched(
+    request: &Request,
+    all: &Hierarchy,
+    fetch: &Fetch,
+    last: &mut Last,
+    room: &mut usize,
+) -> Result<Fetched> {
     let refused = |status: ItemOperationsStatus| Ok(Err(status.into()));
     if !fetch.store.trim().eq_ignore_ascii_case("Mailbox") {
         return refused(ItemOperationsStatus::UnknownStore);
     }
     let name = match &fetch.source {
         FetchSource::FileReference(reference) => {
-            return attachment(request, all, fetch, reference, room).await;
+            return attachment(request, all, fetch, reference, last, room).await;
         }
         FetchSource::Item { server_id: name, .. } | FetchSource::LongId(name) => name,
         FetchSource::LinkId(_) => return refused(ItemOperationsStatus::UnknownStore),
         FetchSource::Nothing => return refused(ItemOperationsStatus::ProtocolError),
     };
-    let parts = &fetch.options.body_part_preferences;
-    if request.line.version >= Version::V14_1 && parts.iter().any(|part| part.body_type != BodyType::Html) {
+    if fetch.options.asks_for_unknown_part(request.line.version) {
         return Ok(Err(OperationStatus::Common(CommonStatus::BodyPartPreferenceTypeNotSupported)));
     }
     let Some((folder, place)) = item::find(all, name) else { return refused(ItemOperationsStatus::NotFound) };
@@ -140,13 +164,14 @@ async fn attachment(
     all: &Hierarchy,
     fetch: &Fetch,
     reference: &str,
+    last: &mut Last,
     room: &mut usize,
 ) -> Result<Fetched> {
     let refused = |status: ItemOperationsStatus| Ok(Err(status.into()));
     let Some((place, part)) = item::find_attachment(all, reference) else {
         return refused(ItemOperationsStatus::InvalidAttachment);
     };
-    let Some(mime) = request.backend().item_get(&request.session, place).await? else {
+    let Some(mime) = last.message(request, place).await? else {
         return refused(ItemOperationsStatus::InvalidAttachment);
     };
     let Some(mut found) = request.front.content.attachment(mime, part).await else {

@@ -9,7 +9,9 @@ use directpush_common::eas::status::SyncStatus;
 use directpush_common::eas::sync::{
     CollectionResponse, SyncBody, SyncCollection, SyncRequest, SyncResponse, Wait,
 };
-use directpush_common::eas::{Command, Malformed, Version, malformed_answer};
+use directpush_common::eas::{
+    Command, CommonStatus, Malformed, Version, common_status_answer, malformed_answer,
+};
 use directpush_common::names::FolderId;
 use directpush_common::push::heartbeat::HeartbeatLimits;
 use directpush_common::sync::cache::SyncCache;
@@ -64,6 +66,11 @@ pub async fn run(request: &Request) -> Result<Reaction> {
     }
     if asked.collections.iter().any(has_options_twice) {
         return Ok(failed(version, SyncStatus::ProtocolError, None));
+    }
+    let mut options = asked.collections.iter().flat_map(|collection| &collection.options);
+    if options.any(|options| options.asks_for_unknown_part(version)) {
+        let status = CommonStatus::BodyPartPreferenceTypeNotSupported;
+        return Ok(common_status_answer(Command::Sync, version, status).into());
     }
     if wait_secs > 0 {
         keep(request, &asked, cached.as_ref()).await?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use directpush_common::eas::Version;
 use directpush_common::eas::item_operations::{Fetch, FetchSource, Operation, encode};
 use directpush_common::eas::sync::{
-    BodyPreference, BodyType, MimeSupport, ServerCommand, SyncOptions, SyncResponse,
+    BodyPreference, BodyType, MimeSupport, ServerCommand, SyncCollection, SyncOptions, SyncResponse,
 };
 use directpush_common::wbxml::tags::{air_sync, air_sync_base as base, email, item_operations as ops};
 use directpush_common::wbxml::{Document, Element, Limits};
@@ -82,6 +82,11 @@ async fn items_are_fetched_by_server_id_and_long_id_in_the_form_that_is_asked_fo
     let refused =
         outcomes(&world, PHONE, &[Operation::Fetch(Fetch { options, ..fetch(item(1, number)) })]).await;
     assert_eq!(status(&refused[0]), "164");
+    // Sync says the same.
+    let options = SyncOptions { body_part_preferences: vec![part], ..SyncOptions::default() };
+    let asked = SyncCollection { options: vec![options], ..collection(PHONE, 1, "0") };
+    let refused = world.sync(PHONE, asked).await;
+    assert!(matches!(refused, SyncResponse::Common(status) if status.code() == 164), "{refused:?}");
 }
 
 #[tokio::test]
@@ -103,8 +108,12 @@ async fn attachments_are_fetched_by_the_reference_that_sync_gave() {
     let none = Fetch { range: Some((10, 100)), ..whole.clone() };
     let strange = fetch(FetchSource::FileReference("1:4711:1".into()));
     let operations = [whole.clone(), some, none, strange].map(Operation::Fetch);
+    world.fake.requests();
     let found = outcomes(&world, PHONE, &operations).await;
     assert_eq!(found.iter().map(status).collect::<Vec<_>>(), ["1", "1", "8", "15"]);
+    // One message, read once.
+    let asked = world.fake.requests().into_iter().filter(|it| it.starts_with("GET") && it.contains('-'));
+    assert_eq!(asked.count(), 2, "the message and the strange one");
     let of = |at: usize, tag| {
         found[at].child(ops::PROPERTIES).unwrap().child(tag).map(|it| it.own_text().into_owned())
     };

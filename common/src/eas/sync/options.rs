@@ -1,7 +1,7 @@
 //! The options of a collection, which Sync and GetItemEstimate share ([MS-ASCMD] Options; [MS-ASAIRS]
 //! BodyPreference).
 
-use crate::eas::number;
+use crate::eas::{Version, number};
 use crate::wbxml::tags::{air_sync, air_sync_base};
 use crate::wbxml::{ElementRef, Tag, Writer};
 
@@ -108,6 +108,13 @@ pub struct BodyPreference {
 }
 
 impl SyncOptions {
+    /// Whether they ask for the part that a message adds to its conversation in a form that it does not have: Status
+    /// 164 from 14.1 up, where body parts begin.
+    pub fn asks_for_unknown_part(&self, version: Version) -> bool {
+        version >= Version::V14_1
+            && self.body_part_preferences.iter().any(|part| part.body_type != BodyType::Html)
+    }
+
     /// `truncation` as a number of characters; `None` means all of the body.
     pub fn truncation_limit(&self) -> Option<usize> {
         const LIMITS: [usize; 9] =

@@ -98,6 +98,49 @@ fn every_message_goes_in_every_form_and_reads_the_same_again() {
     }
 }
 
+/// Whatever becomes of a message on its way, a device is given something that it can read.
+#[test]
+fn damaged_messages_go_too() {
+    const PIECES: [&[u8]; 4] = [b"\r\n--b", b"\n\n--a--", b"=?utf-8?b", b"\0\x1b\xff\xfe\"<&"];
+    let messages = corpus::files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/mail"));
+    let mut random = fastrand::Rng::with_seed(4);
+    let facts = Facts { reference: "5:7".into(), ..Facts::default() };
+    let wishes = wishes(Version::V16_1);
+    for round in 0..1500 {
+        let mut message = messages[random.usize(..messages.len())].1.clone();
+        for _ in 0..random.usize(1..6) {
+            let other = &messages[random.usize(..messages.len())].1;
+            let at = random.usize(..=message.len());
+            let piece = match random.u8(..5) {
+                0 => {
+                    message.truncate(at);
+                    continue;
+                }
+                1 => {
+                    message.iter_mut().skip(at).take(3).for_each(|byte| *byte = random.u8(..));
+                    continue;
+                }
+                2 => {
+                    message.drain(at..message.len().min(at + 40));
+                    continue;
+                }
+                3 => &other[..random.usize(..=other.len())],
+                _ => PIECES[random.usize(..PIECES.len())],
+            };
+            message.splice(at..at, piece.iter().copied());
+        }
+        let data = application_data(&message, &facts, &wishes[round % wishes.len()]);
+        let mut collection = CollectionResponse::plain("1", "5", SyncStatus::Success);
+        collection.commands = vec![ServerCommand::Add { server_id: "5:7".into(), data }];
+        let response = SyncResponse::Collections(vec![collection]);
+        let read = SyncResponse::decode(&response.encode(Version::V16_1), Limits::default()).unwrap();
+        assert!(read == response, "round {round}: {}", String::from_utf8_lossy(&message));
+        for part in 0..4 {
+            let _ = attachment(&message, part);
+        }
+    }
+}
+
 fn rendered(name: &str, form: Form) -> ApplicationData {
     let messages = corpus::files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/mail"));
     let (_, message) = messages.into_iter().find(|(known, _)| known == name).unwrap();
