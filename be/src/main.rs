@@ -117,6 +117,9 @@ enum Command {
         dir: PathBuf,
         #[arg(long, default_value_t = 1_000_000)]
         items: u64,
+        /// Only the whole back end, not the store by itself.
+        #[arg(long)]
+        back_end_only: bool,
     },
 }
 
@@ -400,8 +403,8 @@ async fn maintain(config: &Config, command: Command) -> anyhow::Result<bool> {
             let Answer::Usage(usage) = usage else { bail!("the server answered something else") };
             tell(&usage, form)?;
         }
-        Command::BenchStore { dir, items } => {
-            let figures = maintenance::bench(config, dir, items, Bar::new()).await?;
+        Command::BenchStore { dir, items, back_end_only } => {
+            let figures = maintenance::bench(config, dir, items, !back_end_only, Bar::new()).await?;
             println!("{}", serde_json::to_string_pretty(&figures)?);
         }
         Command::Run

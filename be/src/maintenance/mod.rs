@@ -131,9 +131,9 @@ fn renewed(key: &[u8], value: Value) -> Result<Value, StoreError> {
 /// What `bench` measures.
 #[derive(Serialize)]
 pub struct Figures {
-    /// The store by itself.
+    /// The store by itself, if it was asked for.
     #[serde(flatten)]
-    pub store: store::bench::Figures,
+    pub store: Option<store::bench::Figures>,
     /// A whole back end.
     pub scale: bench::Scale,
 }
@@ -142,20 +142,30 @@ pub struct Figures {
 ///
 /// # Errors
 /// The directory is there, or what fails while it is measured.
-pub async fn bench(config: &Config, dir: PathBuf, items: u64, mut watch: Bar) -> Result<Figures, Error> {
+pub async fn bench(
+    config: &Config,
+    dir: PathBuf,
+    items: u64,
+    with_store: bool,
+    mut watch: Bar,
+) -> Result<Figures, Error> {
     let (_, options) = place(config)?;
     if dir.exists() {
         return Err(Error::Conflict("the directory to measure in is there already"));
     }
     let scale = bench::measure(config, &dir.join("state"), items, &mut |at| watch.show(at)).await?;
     let store = dir.join("store");
-    let measured = store::bench::measure(&store, items, &options, &mut |at| watch.show(at)).await;
+    let measured = if with_store {
+        Some(store::bench::measure(&store, items, &options, &mut |at| watch.show(at)).await)
+    } else {
+        None
+    };
     let removed = apart(move || {
         std::fs::remove_dir_all(&dir)
             .map_err(|error| store::StoreError::io(format!("remove {}", dir.display()), error))
     });
     removed.await?;
-    Ok(Figures { store: measured?, scale })
+    Ok(Figures { store: measured.transpose()?, scale })
 }
 
 /// Collects bodies that nothing uses, now and then, until `stop`.
