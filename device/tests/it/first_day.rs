@@ -73,10 +73,11 @@ enum Step {
     LookUp,
     Certificates,
     NoCalendar,
+    Wipe,
 }
 
 /// The table: a step, the first version that has it, and the last.
-const DAY: [(Step, Version, Version); 24] = [
+const DAY: [(Step, Version, Version); 25] = [
     (Step::Autodiscover, Version::V2_5, Version::V16_1),
     (Step::Options, Version::V2_5, Version::V16_1),
     (Step::Captures, Version::V2_5, Version::V16_1),
@@ -101,6 +102,7 @@ const DAY: [(Step, Version, Version); 24] = [
     (Step::LookUp, Version::V2_5, Version::V16_1),
     (Step::Certificates, Version::V2_5, Version::V16_1),
     (Step::NoCalendar, Version::V2_5, Version::V16_1),
+    (Step::Wipe, Version::V2_5, Version::V16_1),
 ];
 
 async fn first_day(version: Version) {
@@ -175,6 +177,7 @@ impl Day {
             Step::LookUp => self.look_up().await,
             Step::Certificates => self.certificates().await,
             Step::NoCalendar => self.no_calendar().await,
+            Step::Wipe => self.wipe().await,
         }
     }
 

@@ -1,16 +1,23 @@
-//! Steps of a phone's first day that are about the account: finding the server, settings, folders, searching.
+//! Steps of a phone's first day that are about the account: finding the server, settings, folders, searching, and being wiped in the
+//! end.
+
+use tokio::time::timeout;
 
 use crate::first_day::Day;
 use crate::first_day_handset::limits;
+use crate::stage::{PATIENCE, wait_until};
+use directpush_be::admin::{Order, devices::DeviceOrder};
 use directpush_common::{
     eas::{
         Command,
         autodiscover::AutodiscoverRequest,
         find::{FindCriterion, FindRequest},
         folder_change::{FolderChange, FolderChangeRequest, FolderChangeResponse},
-        folder_sync::FolderType,
+        folder_sync::{FolderSyncRequest, FolderType},
         move_items::MoveItemsStatus,
-        provision::DeviceInformation,
+        ping::PingResponse,
+        provision::{DeviceInformation, ProvisionRequest, Wipe},
+        request_line::Parameters,
         search::{MailboxQuery, Range, SearchRequest, SearchStore},
         settings::SettingsRequest,
         status::FolderChangeStatus,
@@ -118,5 +125,32 @@ impl Day {
         let find = FindRequest { search_id: "1".into(), criterion, range: FIRST_TEN, picture: false };
         let found = dump_bytes(&self.phone.ask(Command::Find, find.encode()).await, Contents::Shown);
         assert!(found.contains("bob@example.com"), "{found}");
+    }
+
+    /// The administrator's order ends the Ping that waits; the phone is told to wipe itself, and says that it does.
+    pub(crate) async fn wipe(&mut self) {
+        let (user, device) = (self.phone.user.clone(), self.phone.device());
+        let folders = [self.inbox.clone()];
+        let before = self.stage.backend.subscriptions();
+        let (backend, ping) = (&self.stage.backend, self.phone.ping(480, &folders));
+        let order = async {
+            wait_until("the Ping waits", || backend.subscriptions() > before).await;
+            let wipe = DeviceOrder::Wipe { user, device, account_only: false };
+            backend.order(Order::Device(wipe)).await;
+        };
+        let (answer, ()) = timeout(PATIENCE, async { tokio::join!(ping, order) }).await.unwrap();
+        assert_eq!(answer, PingResponse::FolderSyncRequired);
+        let body = FolderSyncRequest { sync_key: self.phone.hierarchy_key() }.encode();
+        let refused = self.phone.post(Command::FolderSync, Parameters::default(), body).await;
+        if self.phone.version.has_common_statuses() {
+            let shown = dump_bytes(&refused.body, Contents::Shown);
+            assert_eq!(shown, "<FolderSync><Status>140</Status></FolderSync>");
+        } else {
+            assert!([403, 449].contains(&refused.status), "{}", refused.status);
+        }
+        let told = self.phone.provision_with(&self.phone.ask_policy()).await;
+        assert_eq!(told.wipe, Some(Wipe::Device));
+        let report = ProvisionRequest { remote_wipe: Some((Wipe::Device, 1)), ..self.phone.ask_policy() };
+        assert_eq!(self.phone.provision_with(&report).await.wipe, None);
     }
 }

@@ -200,6 +200,11 @@ impl Handset {
         self.folders.values().find(|folder| folder.kind == kind).unwrap().server_id.clone()
     }
 
+    /// `DeviceType/DeviceId`, as an administrator names it.
+    pub(crate) fn device(&self) -> String {
+        format!("{}/{}", self.device_type, self.device_id)
+    }
+
     /// Another device of the same user.
     pub(crate) fn another(&self) -> Self {
         let mut other = Self::new(self.server.clone(), &self.user, self.version);
