@@ -139,6 +139,9 @@ impl<'a> SyncPlan<'a> {
     /// The commands and the state after them.
     pub fn finish(mut self) -> Planned {
         self.state.more = matches!(self.phase, Phase::Additions | Phase::Changes);
+        if !self.state.more {
+            self.state.since = None;
+        }
         let more = self.state.is_pending();
         Planned { commands: self.commands, next: self.state, more }
     }
@@ -148,6 +151,7 @@ impl<'a> SyncPlan<'a> {
         let commands: Vec<PlanCommand> = items.entries.iter().filter_map(commands).collect();
         if items.more || commands.len() > self.window {
             self.phase = Phase::Additions;
+            self.state.since = self.state.base.map(|base| base.number);
             return;
         }
         self.commands = commands;
@@ -207,7 +211,7 @@ impl<'a> SyncPlan<'a> {
 
     /// The command for an item that the device holds.
     fn change(&self, entry: &Entry) -> Option<PlanCommand> {
-        let known = self.state.base?.number;
+        let known = self.state.since.unwrap_or(self.state.base?.number);
         if !self.holds(entry) || entry.is_own_upload(known, self.device) {
             return None;
         }

@@ -35,6 +35,10 @@ pub struct KeyState {
     /// Whether additions beyond `through` or changes beyond `base` were left for the next response.
     #[serde(default)]
     pub more: bool,
+    /// While `more`: the number of `base` when the changes now being sent began. An own upload in their midst moves its
+    /// item up in the log, beyond what somebody else did to it; so what the device knows of an item is of then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Number>,
     /// Unix seconds: items received before are not on the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<i64>,

@@ -5,6 +5,7 @@ use directpush_common::eas::item_estimate::{
     Estimate, EstimateCollection, ItemEstimateRequest, ItemEstimateResponse,
 };
 use directpush_common::eas::status::ItemEstimateStatus;
+use directpush_common::eas::{Command, CommonStatus, common_status_answer};
 use directpush_common::sync::plan::SyncPlan;
 use directpush_common::sync::state::{CollectionState, KeyState, Resume};
 use directpush_common::wbxml::Limits;
@@ -29,8 +30,14 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         Ok(asked) => asked,
         Err(error) => return Ok(error.answer(request.line.version).into()),
     };
+    let version = request.line.version;
+    if asked.collections.len() > COLLECTIONS_MAX {
+        return Ok(
+            common_status_answer(Command::GetItemEstimate, version, CommonStatus::TooManyFolders).into()
+        );
+    }
     let mut estimates = Vec::new();
-    for collection in asked.collections.into_iter().take(COLLECTIONS_MAX) {
+    for collection in asked.collections {
         let (status, estimate) = match estimate(request, &collection).await? {
             Ok(count) => (ItemEstimateStatus::Success, Some(count)),
             Err(status) => (status, None),
@@ -59,7 +66,9 @@ async fn estimate(
     let Some(folder) = folders::find(&hierarchy, &collection.collection_id) else {
         return Ok(Err(ItemEstimateStatus::InvalidCollection));
     };
-    let Some(state) = loaded.value else { return Ok(Err(ItemEstimateStatus::NotPrimed)) };
+    // Nothing was told yet, so there is nothing to compare with.
+    let primed = loaded.value.filter(|_| collection.sync_key != "0");
+    let Some(state) = primed else { return Ok(Err(ItemEstimateStatus::NotPrimed)) };
     let key = collection.sync_key.parse().unwrap_or(0);
     let (Resume::Current(from) | Resume::Replay(from)) = state.resume(key) else {
         return Ok(Err(ItemEstimateStatus::InvalidSyncKey));

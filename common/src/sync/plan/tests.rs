@@ -55,13 +55,17 @@ impl Folder {
         })
     }
 
-    fn change(&mut self, id: ItemId, maker: &Maker) {
+    /// Marks an item, or without marks turns its read flag.
+    fn change(&mut self, id: ItemId, maker: &Maker, marks: Option<&str>) {
         let found =
             self.live().find(|(entry, _)| entry.id == id).map(|(entry, live)| (entry.changed, live.clone()));
         let Some((last, mut live)) = found else { return };
         live.before = if live.maker == *maker { live.before } else { last };
         live.maker = maker.clone();
-        live.read = !live.read;
+        match marks {
+            Some(marks) => marks.clone_into(&mut live.marks),
+            None => live.read = !live.read,
+        }
         let changed = self.next();
         self.write(Entry { id, changed, kind: EntryKind::Live(live) });
     }
@@ -110,10 +114,10 @@ impl Folder {
     }
 }
 
-/// A device: what it holds (id -> read flag) and the key it has.
+/// A device: what it holds (id -> read flag and marks) and the key it has.
 struct Phone {
     name: DeviceKey,
-    holds: BTreeMap<ItemId, bool>,
+    holds: BTreeMap<ItemId, (bool, String)>,
     key: u32,
     stored: CollectionState,
 }
@@ -157,8 +161,10 @@ impl Phone {
         }
         self.key = self.stored.current.key;
         for command in planned.commands {
-            let read =
-                |id| folder.live().find(|(entry, _)| entry.id == id).is_some_and(|(_, live)| live.read);
+            let read = |id| {
+                let found = folder.live().find(|(entry, _)| entry.id == id);
+                found.map(|(_, live)| (live.read, live.marks.clone())).unwrap_or_default()
+            };
             match command {
                 PlanCommand::Add(id) => {
                     assert!(self.holds.insert(id, read(id)).is_none(), "added twice: {id}");
@@ -180,10 +186,10 @@ impl Phone {
 
     #[track_caller]
     fn check(&self, folder: &Folder, floor: Option<i64>, seed: u64) {
-        let expected: BTreeMap<ItemId, bool> = folder
+        let expected: BTreeMap<ItemId, (bool, String)> = folder
             .live()
             .filter(|(entry, _)| floor.is_none_or(|floor| entry.date() >= floor))
-            .map(|(entry, live)| (entry.id, live.read))
+            .map(|(entry, live)| (entry.id, (live.read, live.marks.clone())))
             .collect();
         assert_eq!(self.holds, expected, "seed {seed}");
     }
@@ -209,7 +215,8 @@ fn the_devices_view_equals_the_folder_after_any_history() {
                 }
                 4 => {
                     if let Some(id) = some_id {
-                        folder.change(id, &Maker::of(Cause::Dav));
+                        let marks = rng.bool().then(|| format!("dav{}", rng.u8(..)));
+                        folder.change(id, &Maker::of(Cause::Dav), marks.as_deref());
                     }
                 }
                 5 => {
@@ -222,12 +229,10 @@ fn the_devices_view_equals_the_folder_after_any_history() {
                     let held: Vec<ItemId> =
                         phones[n].holds.keys().copied().filter(|id| folder.ids().contains(id)).collect();
                     if let Some(&id) = rng.choice(&held) {
-                        folder.change(id, &own);
-                        let read = folder
-                            .live()
-                            .find(|(entry, _)| entry.id == id)
-                            .is_some_and(|(_, live)| live.read);
-                        phones[n].holds.insert(id, read);
+                        // It knows of its own change, not what else has become of the item.
+                        let marks = format!("own{}", rng.u8(..));
+                        folder.change(id, &own, Some(&marks));
+                        phones[n].holds.get_mut(&id).unwrap().1 = marks;
                     }
                 }
                 7 => {
