@@ -19,6 +19,7 @@ mod model;
 mod moves;
 mod mta;
 mod oracle;
+mod orders;
 mod process;
 mod program;
 mod quiet;

@@ -241,6 +241,12 @@ impl TestPhone {
         .await
     }
 
+    /// Why it stopped by itself.
+    pub(crate) async fn trouble(self) -> Option<Trouble> {
+        let ended = timeout_at(Instant::now() + PATIENCE, self.task).await;
+        ended.expect("it goes on").unwrap().1
+    }
+
     pub(crate) async fn stop(self) -> Phone {
         self.stop.cancel();
         let (phone, trouble) = self.task.await.unwrap();
