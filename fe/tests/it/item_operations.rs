@@ -68,9 +68,10 @@ async fn items_are_fetched_by_server_id_and_long_id_in_the_form_that_is_asked_fo
         Operation::Fetch(fetch(item(2, number))),
         Operation::Fetch(Fetch { store: "DocumentLibrary".into(), ..fetch(FetchSource::LinkId("x".into())) }),
         Operation::Fetch(fetch(FetchSource::Nothing)),
+        Operation::Fetch(fetch(item(3, number))),
     ];
     let found = outcomes(&world, PHONE, &operations).await;
-    assert_eq!(found.iter().map(status).collect::<Vec<_>>(), ["1", "1", "6", "6", "9", "2"]);
+    assert_eq!(found.iter().map(status).collect::<Vec<_>>(), ["1", "1", "6", "6", "9", "2", "14"]);
     let properties = found[0].child(ops::PROPERTIES).unwrap();
     assert_eq!(properties.child(base::BODY).unwrap().child(base::DATA).unwrap().own_text(), MAIL);
     assert_eq!(found[0].child(air_sync::CLASS).unwrap().own_text(), "Email");
