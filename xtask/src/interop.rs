@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         with(&["wbxml2xml"], || system::corpus(Path::new("/usr/lib/python3.11/test/test_email/data")))
     });
     steps.run("Postfix before and behind", || {
-        with_root("start Postfix", &["postfix", "smtp-source", "swaks"], || system::tests("mta::postfix", 1))
+        with_root("start Postfix", &["postfix", "smtp-source", "swaks"], || system::tests("mta::postfix", 2))
     });
     steps.run("Exim before", || match system::find_exim() {
         None => Ok(Outcome::Skipped("there is no Exim (cargo xtask interop --install)".to_owned())),

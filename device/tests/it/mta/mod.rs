@@ -12,7 +12,7 @@ use std::{
     process::{Command, Output},
 };
 
-use directpush_be::config::LmtpListen;
+use directpush_be::{Config, config::LmtpListen};
 use directpush_device::pair::{Backend, Frontend, Seat};
 use tempfile::TempDir;
 
@@ -31,12 +31,17 @@ struct Site {
 impl Site {
     /// With the users `user0@example.com` …, and LMTP at `listen` in the folder.
     async fn new(users: usize, listen: impl FnOnce(&TempDir) -> LmtpListen) -> Self {
+        Self::with(users, |dir, config| config.lmtp_listen = vec![listen(dir)]).await
+    }
+
+    /// The same, with more of the back end's settings.
+    async fn with(users: usize, change: impl FnOnce(&TempDir, &mut Config)) -> Self {
         let dir = TempDir::with_prefix("directpush-mta-").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let seat = Seat::new("fe-1", false);
         let mut config = Backend::config(&dir.path().join("be"), std::slice::from_ref(&seat));
-        config.lmtp_listen = vec![listen(&dir)];
         config.default_domain = Some("example.com".to_owned());
+        change(&dir, &mut config);
         let backend = Backend::start(config).await.unwrap();
         for n in 0..users {
             backend.add_user(&user(n), PASSWORD).await.unwrap();

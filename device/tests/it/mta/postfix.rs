@@ -1,4 +1,4 @@
-//! Postfix: delivers to us over LMTP while phones wait.
+//! Postfix: delivers to us over LMTP while phones wait, and takes our mail as the smart host.
 
 use std::{
     collections::BTreeSet,
@@ -7,17 +7,27 @@ use std::{
     process::Command,
 };
 
-use directpush_be::config::LmtpListen;
+use directpush_be::{
+    admin::{Answer, Order},
+    config::LmtpListen,
+    submission::queue::smart_host::{SmartHostSettings, Timeouts, Tls},
+};
 use directpush_common::eas::folder_sync::FolderType;
 use directpush_device::{
     core::{Kind, News},
     http::Server,
     reporter::PhoneEvent,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Duration, Instant, sleep},
+};
 
 use super::{Site, adapted, attempt, field, free_port, run, user};
-use crate::stage::{TestPhone, profile};
+use crate::{
+    dav::Dav,
+    stage::{PATIENCE, TestPhone, profile},
+};
 
 const USERS: usize = 50;
 /// Messages for each user, sent one by one, each to a phone that waits.
@@ -67,15 +77,15 @@ struct Postfix {
 }
 
 impl Postfix {
-    /// In `dir`, delivering to the LMTP socket there. `more` goes to the end of main.cf.
-    async fn start(dir: &Path, socket: &Path, more: &str) -> Self {
+    /// In `dir`, delivering to the LMTP socket there, and taking our mail at the port `smart_host`. `more` goes to the end of main.cf.
+    async fn start(dir: &Path, socket: &Path, smart_host: u16, more: &str) -> Self {
         let dir = dir.join("postfix");
         let (config, log) = (dir.join("etc"), dir.join("mail.log"));
         for folder in [&config, &dir.join("queue"), &dir.join("data")] {
             fs::create_dir_all(folder).unwrap();
         }
         run("chown", vec!["postfix".to_owned(), dir.join("data").display().to_string()]).await;
-        let (smtp, smart_host) = (free_port(), free_port());
+        let smtp = free_port();
         let main = format!(
             "compatibility_level = 3.6\nmyhostname = mx.example.com\nmydestination =\nlocal_recipient_maps =\n\
              alias_maps =\nalias_database =\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n\
@@ -148,7 +158,7 @@ async fn a_thousand_messages_by_postfix_wake_their_phones_and_arrive_once() {
     for phone in &mut phones {
         phone.pinging().await;
     }
-    let postfix = Postfix::start(site.dir.path(), &socket, ELSEWHERE).await;
+    let postfix = Postfix::start(site.dir.path(), &socket, free_port(), ELSEWHERE).await;
 
     for wave in 0..WAVES {
         let subject = format!("wave {wave}");
@@ -200,4 +210,77 @@ async fn a_thousand_messages_by_postfix_wake_their_phones_and_arrive_once() {
     let (accepted, talk) =
         postfix.swaks(postfix.smart_host, "user0@example.com", "gone@elsewhere.example").await;
     assert!(!accepted && talk.contains("550 5.1.1"), "the smart host refuses one: {talk}");
+}
+
+/// Looks until it is so.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: it does not happen");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Postfix, and root: cargo xtask interop"]
+async fn what_postfix_refuses_as_the_smart_host_comes_back_as_a_bounce() {
+    let (mut socket, port) = (PathBuf::new(), free_port());
+    let site = Site::with(1, |dir, config| {
+        socket = dir.path().join("lmtp.sock");
+        config.lmtp_listen = vec![LmtpListen::Unix(socket.clone())];
+        config.smart_host = Some(SmartHostSettings {
+            host: "127.0.0.1".to_owned(),
+            port,
+            tls: Tls::None,
+            ca: None,
+            login: None,
+            hello: "be.example.com".to_owned(),
+            timeouts: Timeouts::default(),
+        });
+    })
+    .await;
+    let postfix = Postfix::start(site.dir.path(), &socket, port, ELSEWHERE).await;
+    let server = Server::at(site.frontend.http().unwrap());
+    let mut phone = TestPhone::start(server, profile(&user(0), "phone", Kind::WindowsMobile));
+    phone.pinging().await;
+
+    let message = "From: user0@example.com\r\nTo: any@elsewhere.example, gone@elsewhere.example\r\n\
+                   Bcc: hidden@elsewhere.example\r\nSubject: to two and one\r\nMessage-ID: <first@phone>\r\n\r\nHello.\r\n";
+    let mut dav = Dav::person(site.backend.http(), &user(0));
+    let uri = "/exchange/user0@example.com/%23%23DavMailSubmissionURI%23%23/";
+    let answer = dav.ask("PUT", uri, &[], message.as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 201);
+
+    let bounce = until("the bounce", async || site.inbox(&user(0)).await.pop()).await;
+    phone.woken().await;
+    assert!(bounce.starts_with("Return-Path: <>\r\n"), "{bounce}");
+    assert!(field(&bounce, "Content-Type").starts_with("multipart/report"), "{bounce}");
+    assert_eq!(field(&bounce, "To"), "<user0@example.com>");
+    assert_eq!(field(&bounce, "Auto-Submitted"), "auto-replied");
+    let told = "Final-Recipient: rfc822; gone@elsewhere.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\
+                Remote-MTA: dns; 127.0.0.1\r\nDiagnostic-Code: smtp; 550 5.1.1 ";
+    assert!(bounce.contains(told), "{bounce}");
+    assert_eq!(bounce.matches("Final-Recipient:").count(), 1, "{bounce}");
+    assert!(bounce.contains("Subject: to two and one\r\n") && !bounce.contains("hidden@"), "{bounce}");
+
+    // Who is not refused has it, and nothing waits.
+    let sent = |to: &str| {
+        let log = postfix.log();
+        log.lines().any(|line| line.contains(&format!("to=<{to}>")) && line.contains("status=sent"))
+    };
+    for to in ["any@elsewhere.example", "hidden@elsewhere.example"] {
+        until(to, async || sent(to).then_some(())).await;
+    }
+    assert!(!sent("gone@elsewhere.example"));
+    let list = || Order::ListQueue { user: None, after: None };
+    until("an empty queue", async || match site.backend.order(list()).await {
+        Answer::Queue { messages, .. } => messages.is_empty().then_some(()),
+        other => panic!("{other:?}"),
+    })
+    .await;
+    assert_eq!(site.inbox(&user(0)).await.len(), 1, "one bounce");
+    phone.stop().await;
 }
