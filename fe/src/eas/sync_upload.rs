@@ -79,6 +79,8 @@ impl Turn<'_> {
             };
             let own = live.maker.is_own_sync_of(&self.request.device.key);
             let others = if own { live.before } else { last };
+            // While additions are being told the device holds items younger than what it knows of the folder.
+            let known = known.max(place.item.0);
             if kept.conflict != Some(DEVICE_WINS) && others > known && differs(&live, &change) {
                 return Ok(SyncStatus::Conflict);
             }

@@ -283,6 +283,23 @@ async fn in_a_conflict_the_one_wins_that_the_device_says() {
 }
 
 #[tokio::test]
+async fn an_item_that_came_in_the_midst_of_others_is_in_no_conflict() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    let item = world.fake.deliver(1, MAIL).await;
+    world.fake.deliver(1, MAIL).await;
+    let mut asked = collection(PHONE, 1, &key);
+    asked.window_size = Some(1);
+    let first = one(&world, PHONE, asked).await;
+    assert!(first.more_available && first.commands.len() == 1);
+    let mut asked = collection(PHONE, 1, &first.sync_key);
+    asked.commands = vec![SyncCommand::Change { server_id: format!("1:{item}"), data: flagged("Call") }];
+    let done = one(&world, PHONE, asked).await;
+    assert!(done.responses.is_empty(), "{done:?}");
+    assert!(marks_of(&world, item).flag.is_some());
+}
+
+#[tokio::test]
 async fn what_a_lost_answer_had_done_is_not_done_twice() {
     let world = World::start().await;
     let key = world.prepare(PHONE, 1).await;
