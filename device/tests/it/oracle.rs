@@ -277,7 +277,7 @@ impl Play {
                     let category = Element::text(email::CATEGORY, format!("d{number}"));
                     vec![Element::container(email::CATEGORIES, [category])]
                 }
-                _ => vec![Element::text(email::READ, if number % 2 == 0 { "0" } else { "1" })],
+                _ => vec![Element::text(email::READ, if number.is_multiple_of(2) { "0" } else { "1" })],
             };
             assert!(email_read(&data).is_some() || data.len() == 1);
             collection.items.get_mut(&server_id).unwrap().change(&data);
@@ -293,26 +293,25 @@ impl Play {
             .entry(folder)
             .or_insert_with(|| Collection { key: "0".to_owned(), ..Collection::default() });
         let (key, lost) = (known.key.clone(), known.lost.take());
-        let asked = match lost {
-            Some(asked) => asked,
-            None => {
-                if wild && key != "0" && self.rng.u8(..8) == 0 {
-                    known.filter = self.rng.usize(..FILTERS.len());
-                }
-                let filter_type = Some(FILTERS[known.filter]);
-                let commands = if wild && key != "0" { self.changes(phone, folder) } else { Vec::new() };
-                let conflict = self.rng.choice([None, Some(0), Some(1)]).unwrap();
-                let options = SyncOptions { filter_type, conflict, ..SyncOptions::default() };
-                let first = key == "0";
-                SyncCollection {
-                    sync_key: key,
-                    collection_id: folder.to_string(),
-                    get_changes: (!first).then_some(true),
-                    window_size: (!first).then(|| self.rng.u32(1..8)),
-                    options: vec![options],
-                    commands,
-                    ..SyncCollection::default()
-                }
+        let asked = if let Some(asked) = lost {
+            asked
+        } else {
+            if wild && key != "0" && self.rng.u8(..8) == 0 {
+                known.filter = self.rng.usize(..FILTERS.len());
+            }
+            let filter_type = Some(FILTERS[known.filter]);
+            let commands = if wild && key != "0" { self.changes(phone, folder) } else { Vec::new() };
+            let conflict = self.rng.choice([None, Some(0), Some(1)]).unwrap();
+            let options = SyncOptions { filter_type, conflict, ..SyncOptions::default() };
+            let first = key == "0";
+            SyncCollection {
+                sync_key: key,
+                collection_id: folder.to_string(),
+                get_changes: (!first).then_some(true),
+                window_size: (!first).then(|| self.rng.u32(1..8)),
+                options: vec![options],
+                commands,
+                ..SyncCollection::default()
             }
         };
         let request = SyncRequest { collections: vec![asked.clone()], ..SyncRequest::default() };
