@@ -142,7 +142,7 @@ impl Default for Limits {
             recipients_max: 1000,
             bodies_in_memory_bytes_max: 256 * 1024 * 1024,
             subscriptions_per_mailbox_max: 2000,
-            devices_per_user_max: 100,
+            devices_per_user_max: 177,
             subscriptions_max: 2_000_000,
             datagrams_per_second: 50_000,
             wakes_per_minute: WAKES_PER_MINUTE,
