@@ -1,7 +1,7 @@
 //! Messages by what they say (`common::dav::find`): folders are gone through together, newest additions first, and each
 //! message that may fit is read and its texts compared.
 //!
-//! There is no index of words: what bounds the work is the asker's time and [`LOOK_BYTES`] of each message, one search
+//! There is no index of words: what bounds the work is the asker's time and 512 KiB of each message, one search
 //! per mailbox and a few per back end at a time. A message that no parser survives fits nothing.
 
 use std::collections::{BinaryHeap, HashSet, VecDeque};

@@ -1,7 +1,7 @@
 //! Mail from and to other servers: `directpush-be export` and `import`, as Maildir or mbox.
 //!
 //! The command reads and writes the files, as whoever runs it; the mailboxes are reached step by step, by the administrator's
-//! socket of a running server or in the store itself. A step is an [`Order`](crate::admin::Order), and messages are the bytes
+//! socket of a running server or in the store itself. A step is an [`Order`], and messages are the bytes
 //! behind its line. So an interruption at any moment leaves whole steps, and the same command again goes on from there.
 //!
 //! Here is what the mailbox's side does. Not here: files (`source`, `target`), what is asked in which order (`import`, `export`).
