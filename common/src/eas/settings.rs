@@ -274,8 +274,8 @@ pub struct SettingsResponse {
     pub device_information: Option<SettingsStatus>,
     /// How it went with the recovery password.
     pub device_password: Option<SettingsStatus>,
-    /// Who the user is.
-    pub user_information: Option<Person>,
+    /// Who the user is, if that is known.
+    pub user_information: Option<Result<Person, SettingsStatus>>,
     /// Templates of rights management were asked for.
     pub rights_management: bool,
 }
@@ -295,10 +295,13 @@ impl SettingsResponse {
                     writer.element(tag, |writer| writer.number(STATUS, status));
                 }
             }
-            if let Some(person) = &self.user_information {
-                writer.element(USER_INFORMATION, |writer| {
-                    writer.number(STATUS, SettingsStatus::Success);
-                    writer.element(GET, |writer| write_person(writer, person, version));
+            if let Some(told) = &self.user_information {
+                writer.element(USER_INFORMATION, |writer| match told {
+                    Err(status) => writer.number(STATUS, status),
+                    Ok(person) => {
+                        writer.number(STATUS, SettingsStatus::Success);
+                        writer.element(GET, |writer| write_person(writer, person, version));
+                    }
                 });
             }
             if self.rights_management {
@@ -424,7 +427,7 @@ mod tests {
     fn addresses_are_an_accounts_from_14_1_up() {
         let person =
             Person { name: "Alice".into(), user: "a@b".into(), addresses: vec!["a@b".into(), "c@b".into()] };
-        let response = SettingsResponse { user_information: Some(person), ..SettingsResponse::default() };
+        let response = SettingsResponse { user_information: Some(Ok(person)), ..SettingsResponse::default() };
         let shown = |version| dump_bytes(&response.encode(version), Contents::Shown);
         assert_eq!(
             shown(Version::V14_0),
@@ -437,6 +440,16 @@ mod tests {
              <UserDisplayName>Alice</UserDisplayName><EmailAddresses><SMTPAddress>a@b</SMTPAddress>\
              <SMTPAddress>c@b</SMTPAddress><PrimarySmtpAddress>a@b</PrimarySmtpAddress></EmailAddresses></Account>\
              </Accounts></Get></UserInformation></Settings>"
+        );
+    }
+
+    #[test]
+    fn a_user_who_is_not_known_has_a_status() {
+        let unknown = Some(Err(SettingsStatus::ServerUnavailable));
+        let response = SettingsResponse { user_information: unknown, ..SettingsResponse::default() };
+        assert_eq!(
+            dump_bytes(&response.encode(Version::V14_1), Contents::Shown),
+            "<Settings><Status>1</Status><UserInformation><Status>4</Status></UserInformation></Settings>"
         );
     }
 

@@ -25,8 +25,10 @@ use crate::events;
 
 /// Bytes of an XML or JSON answer, at most.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Bytes of an item, at most.
-pub const ITEM_BYTES_MAX: usize = 64 << 20;
+/// Bytes of an item, at most: of the largest message that may be sent (`mail_bytes`), and of what is added to it.
+pub const ITEM_BYTES_MAX: usize = MAIL_BYTES_MAX + (1 << 20);
+/// The largest `mail_bytes`.
+pub const MAIL_BYTES_MAX: usize = 64 << 20;
 /// The same condition of the same back end is logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -306,10 +308,14 @@ impl Backend {
             request = request.header(*name, value);
         }
         let mut response = request.send().await.map_err(unreachable)?;
+        let max = call.answer_bytes_max;
+        if response.content_length().is_some_and(|length| length > max as u64) {
+            return Err(Error::TooLarge(max));
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > call.answer_bytes_max {
-                return Err(Error::TooLarge(call.answer_bytes_max));
+            if body.len() + chunk.len() > max {
+                return Err(Error::TooLarge(max));
             }
             body.extend_from_slice(&chunk);
         }

@@ -88,6 +88,11 @@ impl Error {
         matches!(self, Self::Timeout { .. } | Self::Protected { .. } | Self::Unreachable { .. })
     }
 
+    /// Whether it is the fate of the one item that was asked for, and will be again: too large for us, or damaged.
+    pub fn is_of_the_item(&self) -> bool {
+        matches!(self, Self::TooLarge(_)) || self.status() == Some(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     /// The diagnosable condition and its usual cause, for the log.
     pub fn condition(&self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -116,6 +121,27 @@ impl Error {
                 "the back end redirects in a ring, or to an address that is not among the configured back ends",
             )),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_items_fate_is_no_trouble_of_the_back_end() {
+        let status = |status| Error::Status { status, reason: None };
+        assert!(Error::TooLarge(5).is_of_the_item());
+        assert!(status(StatusCode::INTERNAL_SERVER_ERROR).is_of_the_item());
+        for error in [
+            status(StatusCode::FORBIDDEN),
+            status(StatusCode::INSUFFICIENT_STORAGE),
+            Error::Busy { retry_after_secs: 1 },
+            Error::Timeout { backend: "be".into() },
+            Error::Credential,
+        ] {
+            assert!(!error.is_of_the_item(), "{error}");
         }
     }
 }

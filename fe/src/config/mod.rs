@@ -16,6 +16,7 @@ use directpush_common::push::heartbeat::{
     HEARTBEAT_SECS_CAP, HeartbeatLimits, MAX_HEARTBEAT_SECS, MIN_HEARTBEAT_SECS,
 };
 
+use crate::backend::call::MAIL_BYTES_MAX;
 use crate::backend::tls::{self, TlsFiles};
 use crate::throttle::Rates;
 
@@ -261,7 +262,7 @@ impl Config {
             max_connections: root.secs("max_connections", 1..=10_000_000, defaults.max_connections),
             mail_bytes: usize::try_from(root.number(
                 "mail_bytes",
-                64 << 10..=128 << 20,
+                64 << 10..=MAIL_BYTES_MAX as u64,
                 defaults.mail_bytes as u64,
             ))
             .unwrap_or(defaults.mail_bytes),
@@ -518,6 +519,13 @@ mod tests {
                 ..least
             }
         );
+    }
+
+    #[test]
+    fn a_message_that_may_be_sent_may_be_fetched() {
+        let of = |bytes: usize| Config::from_toml(&format!("mail_bytes = {bytes}\n{LEAST}"), "fe.toml");
+        assert_eq!(of(MAIL_BYTES_MAX).unwrap().mail_bytes, MAIL_BYTES_MAX);
+        assert!(of(MAIL_BYTES_MAX + 1).is_err());
     }
 
     #[test]

@@ -266,6 +266,7 @@ async fn command(
         seat: parts.extensions.get::<Seat>().cloned().unwrap_or_default(),
         began,
         agent: front.words.share(agent.get(..200).unwrap_or(agent)),
+        resumed: false,
     };
     let throttle = &front.throttle;
     if let Some(away) = throttle.count(request.device.hash, line.command, &request.body, began) {

@@ -84,7 +84,7 @@ pub async fn messages(
     let (mut messages, mut room) = (Vec::new(), RESPONSE_BYTES_MAX);
     for (folder, entry) in found.messages.into_iter().skip(range.first as usize).take(range.count()) {
         let Some((id, mime, facts)) = read(request, all, folder, &entry).await? else { continue };
-        let properties = request.front.content.render(mime, facts, wish.clone()).await;
+        let properties = item::rendered(request, mime, facts, wish.clone()).await;
         let Some(left) = room.checked_sub(properties.iter().map(Element::weight).sum()) else { break };
         room = left;
         messages.push(Message { id, folder, properties });
@@ -95,14 +95,14 @@ pub async fn messages(
     Ok(Page { messages, total, incomplete: found.incomplete })
 }
 
-type Read = (String, bytes::Bytes, super::render::Facts);
+type Read = (String, item::Mime, super::render::Facts);
 
 /// The bytes of a message and what is known of it; `None` when it is gone meanwhile, or no mail.
 async fn read(request: &Request, all: &Hierarchy, folder: FolderId, entry: &Entry) -> Result<Option<Read>> {
     let folder = all.folders.iter().find(|it| it.id == folder && it.class == Class::Email);
     let (Some(folder), EntryKind::Live(live)) = (folder, &entry.kind) else { return Ok(None) };
     let place = Place { folder: folder.id, item: entry.id };
-    let Some(mime) = request.backend().item_get(&request.session, place).await? else { return Ok(None) };
+    let Some(mime) = item::bytes(request, place).await? else { return Ok(None) };
     let facts = item::facts(request, folder, place, live);
     Ok(Some((facts.reference.clone(), mime, facts)))
 }

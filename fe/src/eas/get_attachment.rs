@@ -19,7 +19,7 @@ pub async fn run(request: &Request) -> Result<Reaction> {
     let Some((place, part)) = item::find_attachment(&all, name) else {
         return Ok(Reaction::Http(StatusCode::NOT_FOUND));
     };
-    let Some(mime) = request.backend().item_get(&request.session, place).await? else {
+    let Some(Ok(mime)) = item::bytes(request, place).await? else {
         return Ok(Reaction::Http(StatusCode::NOT_FOUND));
     };
     Ok(match request.front.content.attachment(mime, part).await {

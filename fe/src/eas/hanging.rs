@@ -6,7 +6,7 @@
 //! collection's state), and is read again when there is something to tell. If then there is nothing after all, it waits
 //! on, in place, for what is left of its time.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,7 +24,7 @@ use directpush_common::sync::state::FolderSyncState;
 use smallvec::SmallVec;
 
 use super::dispatch::retry_after;
-use super::parked::{HUNG_UP, Held, NOWHERE, Trace, Whose, count, guarded, wbxml};
+use super::parked::{HUNG_UP, Held, NOWHERE, Trace, Whose, count, guarded, held_until, wbxml};
 use super::ping::retry_after_secs;
 use super::state::{self, FOLDER_SYNC, SYNC_REQUEST};
 use super::sync::{self, Turned};
@@ -35,6 +35,7 @@ use crate::device::Device;
 use crate::front::Front;
 use crate::http::{Ends, Parked, Reply, Seat};
 use crate::push::Watches;
+use crate::push::hold::{self, Hold};
 use crate::push::wait::{NotOpened, Question, Wait};
 
 /// Looks at the same request, at most, before it is answered with nothing: the device comes back.
@@ -118,6 +119,8 @@ enum End {
     Body(Vec<u8>),
     /// Status 12.
     Hierarchy,
+    /// Another Sync of the device has taken its place: nothing happened, told later to a device that does it in a ring.
+    Superseded,
     /// 503.
     Busy(u64),
 }
@@ -143,6 +146,7 @@ impl Answer {
                 Reaction::Body(body, self.note)
             }
             End::Hierarchy => hierarchy_moved(request),
+            End::Superseded => guarded(request, Vec::new(), self.note),
             End::Busy(secs) => Reaction::Busy(secs),
         }
     }
@@ -217,9 +221,9 @@ fn answer_to(outcome: &PingOutcome, version: Version) -> Answer {
             Answer::of(End::Body(body), "St16")
         }
         PingOutcome::Failed => Answer::of(End::Busy(10 + fastrand::u64(0..10)), "St0"),
-        PingOutcome::Superseded | PingOutcome::Draining => {
-            Answer::of(End::Busy(retry_after_secs(outcome)), "St0")
-        }
+        // 503 would be taken for the whole account, and nobody reads the answer but the connection that was left.
+        PingOutcome::Superseded => Answer::of(End::Superseded, "St1"),
+        PingOutcome::Draining => Answer::of(End::Busy(retry_after_secs(outcome)), "St0"),
         PingOutcome::Expired | PingOutcome::Changed(_) => Answer::nothing(),
     }
 }
@@ -306,10 +310,26 @@ impl ParkedSync {
         };
         let (agent, began) = self.trace.asked();
         let (body, seat) = (bytes::Bytes::new(), Seat::default());
-        let request = Request { front, session, device, line, body, seat, began, agent };
+        let request = Request { front, session, device, line, body, seat, began, agent, resumed: true };
         let (watches, until) = (Arc::clone(wait.watches()), wait.expires());
         let work = Box::pin(async move { resume(&request, watches, positions, until).await });
         self.stage.after().work = Some(work);
+        true
+    }
+
+    /// Holds the answer of a request whose place was taken, if that happens again and again. False if not.
+    fn holds_back(&mut self) -> bool {
+        let whose = self.stage.whose();
+        let Some(until) = held_until(whose.front, whose.device) else { return false };
+        let mut hold = Hold::new(&whose.front.engine, until);
+        self.stage.after().work = Some(Box::pin(async move {
+            Next::Answer(match poll_fn(|cx| hold.poll(cx)).await {
+                hold::Held::Over => Answer::nothing(),
+                hold::Held::Draining => {
+                    Answer::of(End::Busy(retry_after_secs(&PingOutcome::Draining)), "St0")
+                }
+            })
+        }));
         true
     }
 
@@ -319,6 +339,7 @@ impl ParkedSync {
         (after.work, after.note, after.told) = (None, answer.note, answer.told);
         match answer.end {
             End::Body(body) => wbxml(body),
+            End::Superseded => wbxml(Vec::new()),
             End::Hierarchy => {
                 after.device.known.lock().state = 0;
                 wbxml(SyncResponse::failed(SyncStatus::FolderSyncRequired).encode(version))
@@ -350,6 +371,8 @@ async fn resume(
             {
                 hops += 1;
             }
+            // The policy is another, or an order came: FolderSync is told which.
+            Err(backend::Error::Refused(_)) => return Next::Answer(Answer::of(End::Hierarchy, "St12")),
             Err(error) => {
                 request.backend().complain("Sync", &error);
                 return Next::Answer(Answer::of(End::Busy(retry_after(&error)), "St0"));
@@ -376,7 +399,12 @@ impl Parked for ParkedSync {
                 },
             };
             match next {
-                Next::Answer(answer) => return Poll::Ready(self.finish(answer)),
+                Next::Answer(answer) => {
+                    if matches!(answer.end, End::Superseded) && self.holds_back() {
+                        continue;
+                    }
+                    return Poll::Ready(self.finish(answer));
+                }
                 Next::Wait(wait) => self.stage = Stage::Waiting(wait),
             }
         }

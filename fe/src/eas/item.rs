@@ -9,15 +9,16 @@ use bytes::Bytes;
 use directpush_common::change::{EntryKind, Live};
 use directpush_common::dav::hierarchy::{Folder, Hierarchy};
 use directpush_common::dav::items::ItemsRequest;
+use directpush_common::eas::sync::ApplicationData;
 use directpush_common::names::ItemId;
 use directpush_common::numbers::Number;
 use directpush_common::sync::state::FolderSyncState;
 
 use super::Request;
-use super::render::{self, Facts};
+use super::render::{self, Facts, Wish};
 use super::state::{self, FOLDER_SYNC};
-use crate::backend::Result;
 use crate::backend::items::Place;
+use crate::backend::{Error, Result};
 
 /// The EAS type of the folder of drafts ([MS-ASCMD] Type (FolderSync)).
 const DRAFTS: u8 = 3;
@@ -69,13 +70,51 @@ pub async fn changed(request: &Request, place: Place) -> Result<Option<(Live, Nu
     }))
 }
 
+/// Why the bytes of an item that is there cannot be had, now or later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unfetchable {
+    /// It is larger than what a front end holds.
+    TooLarge,
+    /// The back end cannot read it.
+    Damaged,
+}
+
+/// The bytes of a message, or that they cannot be had.
+pub type Mime = std::result::Result<Bytes, Unfetchable>;
+
+/// The bytes of an item; `None` when it is gone. What cannot be had is logged, and no trouble: whatever else a
+/// request asks for must not wait for it.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn bytes(request: &Request, place: Place) -> Result<Option<Mime>> {
+    match request.backend().item_get(&request.session, place).await {
+        Ok(mime) => Ok(mime.map(Ok)),
+        Err(error) if error.is_of_the_item() => {
+            let (user, folder, item) = (&request.session.user, place.folder, place.item);
+            tracing::warn!(%user, %folder, %item, %error, "an item cannot be fetched");
+            let too_large = matches!(error, Error::TooLarge(_));
+            Ok(Some(Err(if too_large { Unfetchable::TooLarge } else { Unfetchable::Damaged })))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A message as a device wants it; a placeholder for one that cannot be had.
+pub async fn rendered(request: &Request, mime: Mime, facts: Facts, wish: Wish) -> ApplicationData {
+    match mime {
+        Ok(mime) => request.front.content.render(mime, facts, wish).await,
+        Err(_) => render::unreadable(&facts, &wish),
+    }
+}
+
 /// A message and what its folder knows of it. `None` when it is gone.
 ///
 /// # Errors
 /// [`crate::backend::Error`].
-pub async fn message(request: &Request, folder: &Folder, place: Place) -> Result<Option<(Bytes, Facts)>> {
+pub async fn message(request: &Request, folder: &Folder, place: Place) -> Result<Option<(Mime, Facts)>> {
     let Some(live) = live(request, place).await? else { return Ok(None) };
-    let Some(mime) = request.backend().item_get(&request.session, place).await? else { return Ok(None) };
+    let Some(mime) = bytes(request, place).await? else { return Ok(None) };
     Ok(Some((mime, facts(request, folder, place, &live))))
 }
 

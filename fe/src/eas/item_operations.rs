@@ -20,6 +20,7 @@ use directpush_common::wbxml::{Element, Limits};
 use http::HeaderValue;
 use tokio::task::JoinSet;
 
+use super::item::{Mime, Unfetchable};
 use super::options::Kept;
 use super::{Reaction, Request, folders, item};
 use crate::backend::items::Place;
@@ -100,15 +101,15 @@ struct Last(Option<(Place, Bytes)>);
 
 impl Last {
     /// The bytes of a message; `None` when it is gone.
-    async fn message(&mut self, request: &Request, place: Place) -> Result<Option<Bytes>> {
+    async fn message(&mut self, request: &Request, place: Place) -> Result<Option<Mime>> {
         let same = |known: &Place| known.folder == place.folder && known.item == place.item;
         if let Some((_, mime)) = self.0.as_ref().filter(|(known, _)| same(known)) {
-            return Ok(Some(mime.clone()));
+            return Ok(Some(Ok(mime.clone())));
         }
         // Two large messages are not held at once.
         self.0 = None;
-        let mime = request.backend().item_get(&request.session, place).await?;
-        self.0 = mime.clone().map(|mime| (place, mime));
+        let mime = item::bytes(request, place).await?;
+        self.0 = mime.clone().and_then(Mime::ok).map(|mime| (place, mime));
         Ok(mime)
     }
 }
@@ -144,8 +145,10 @@ async fn fetched(
     if folder.class.as_str() != "Email" {
         return refused(ItemOperationsStatus::ConversionFailed);
     }
-    let Some((mime, facts)) = item::message(request, folder, place).await? else {
-        return refused(ItemOperationsStatus::NotFound);
+    let (mime, facts) = match item::message(request, folder, place).await? {
+        None => return refused(ItemOperationsStatus::NotFound),
+        Some((Err(fault), _)) => return refused(status_of(fault)),
+        Some((Ok(mime), facts)) => (mime, facts),
     };
     let wish = Kept::default().updated(std::slice::from_ref(&fetch.options)).wish(request.line.version);
     let mut data = request.front.content.render(mime, facts, wish).await;
@@ -171,8 +174,10 @@ async fn attachment(
     let Some((place, part)) = item::find_attachment(all, reference) else {
         return refused(ItemOperationsStatus::InvalidAttachment);
     };
-    let Some(mime) = last.message(request, place).await? else {
-        return refused(ItemOperationsStatus::InvalidAttachment);
+    let mime = match last.message(request, place).await? {
+        None => return refused(ItemOperationsStatus::InvalidAttachment),
+        Some(Err(fault)) => return refused(status_of(fault)),
+        Some(Ok(mime)) => mime,
     };
     let Some(mut found) = request.front.content.attachment(mime, part).await else {
         return refused(ItemOperationsStatus::InvalidAttachment);
@@ -191,6 +196,14 @@ async fn attachment(
     *room = left;
     let content_type = found.content_type;
     Ok(Ok(Found::Attachment { content_type, range, total: total as u64, bytes: found.bytes }))
+}
+
+/// What a message that cannot be had is answered, for itself alone.
+fn status_of(fault: Unfetchable) -> ItemOperationsStatus {
+    match fault {
+        Unfetchable::TooLarge => ItemOperationsStatus::TooLarge,
+        Unfetchable::Damaged => ItemOperationsStatus::ConversionFailed,
+    }
 }
 
 /// The bytes of a range, as far as there are any ([MS-ASCMD] Range (ItemOperations)).

@@ -5,6 +5,7 @@
 //! deciding a Ping `common::push`.
 
 pub mod autodiscover;
+pub mod budget;
 pub mod compose;
 pub mod content;
 pub mod dispatch;
@@ -74,6 +75,8 @@ pub struct Request {
     pub began: Moment,
     /// The device's User-Agent.
     pub agent: Word,
+    /// It was parked and is gone on with: its policy key was good when it came, and is not kept.
+    pub resumed: bool,
 }
 
 impl Request {

@@ -215,23 +215,27 @@ pub(super) fn wbxml(body: Vec<u8>) -> Reply {
 /// An answer from which devices come back at once: the first few are given at once, the next are
 /// held, so that a device in a loop costs it and us little.
 pub fn guarded(request: &Request, body: Vec<u8>, note: String) -> Reaction {
+    match held_until(&request.front, &request.device) {
+        None => Reaction::Body(body, note),
+        Some(until) => Reaction::Park(Box::new(Held::new(request, until, body, note))),
+    }
+}
+
+/// Counts such an answer, and says how long it is to be held; `None` = not at all.
+pub(super) fn held_until(front: &Front, device: &Device) -> Option<Moment> {
     const PATIENCE: u32 = 3;
     const RUN_SECS: u64 = 10;
     const HOLD_SECS: u64 = 5;
-    let now = request.front.now();
+    let now = front.now();
     let refusals = {
-        let mut known = request.device.known.lock();
+        let mut known = device.known.lock();
         let rare = known.rare();
         let in_a_run = now.millis_since(rare.refused_at) < (RUN_SECS + HOLD_SECS) * 1000 && rare.refusals > 0;
         rare.refusals = if in_a_run { rare.refusals.saturating_add(1) } else { 1 };
         rare.refused_at = now;
         rare.refusals
     };
-    if refusals <= PATIENCE {
-        return Reaction::Body(body, note);
-    }
-    let until = now.plus_millis(HOLD_SECS * 1000 + fastrand::u64(0..1000));
-    Reaction::Park(Box::new(Held::new(request, until, body, note)))
+    (refusals > PATIENCE).then(|| now.plus_millis(HOLD_SECS * 1000 + fastrand::u64(0..1000)))
 }
 
 #[cfg(test)]

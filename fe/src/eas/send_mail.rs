@@ -214,7 +214,7 @@ async fn original(
             });
         }
         Some((place, _)) => {
-            let mime = request.backend().item_get(&request.session, place).await?;
+            let mime = item::bytes(request, place).await?.and_then(std::result::Result::ok);
             mime.map(|mime| Original { place, mime })
         }
         None => None,

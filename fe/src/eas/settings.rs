@@ -1,5 +1,6 @@
 //! Settings ([MS-ASCMD] Settings): out of office, what the device says of itself, its recovery password, who the user is.
 
+use directpush_common::directory::Person;
 use directpush_common::eas::settings::{OofRequest, SettingsRequest, SettingsResponse};
 use directpush_common::eas::status::SettingsStatus;
 use directpush_common::mail::oof::{Oof, OofBody, OofReply, TEXT_BYTES_MAX};
@@ -50,9 +51,22 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         response.device_password = password_status.map(|it| it.map_or_else(|status| status, |_| kept));
     }
     if asked.user_information {
-        response.user_information = request.backend().person(&request.session).await?;
+        let known = request.backend().person(&request.session).await?;
+        response.user_information = Some(known.or_else(|| own_address(request)).ok_or(UNKNOWN));
     }
     Ok(Reaction::Body(response.encode(version), "St1".to_owned()))
+}
+
+/// Nobody knows who the user is: a part of its own, as devices look for its Status when they are set up.
+const UNKNOWN: SettingsStatus = SettingsStatus::ServerUnavailable;
+
+/// The person behind a user of whom nothing is known but a name that is an address.
+fn own_address(request: &Request) -> Option<Person> {
+    let user = &request.session.user;
+    user.domain()?;
+    let user = user.to_string();
+    let name = user.split('@').next().unwrap_or_default().to_owned();
+    Some(Person { name, addresses: vec![user.clone()], user })
 }
 
 /// Changes what is kept of the device.

@@ -25,13 +25,16 @@ pub async fn check(request: &Request, fresh: &Fresh) -> Result<()> {
     }
     let standing = standing(request, fresh);
     let sent = request.line.policy_key;
+    let is_good = |it: &Provisioned| request.resumed || sent == Some(it.key);
     let provisioned = match standing.policy {
         None => Provisioned::default(),
-        Some(policy) => match remembered(request, fresh, policy).filter(|it| sent == Some(it.key)) {
+        Some(policy) => match remembered(request, fresh, policy).filter(is_good) {
             Some(remembered) => remembered,
             None => read(request).await?.0,
         },
     };
+    // Of a request that is gone on with only the policy can be another by now.
+    let sent = if request.resumed { Some(provisioned.key) } else { sent };
     match demand(standing, provisioned, sent, request.line.version) {
         Some(status) => Err(Error::Refused(status)),
         None => Ok(()),

@@ -5,6 +5,8 @@
 //! What such a request asked for is kept in the mailbox, so that an empty or a partial one can mean it, at any
 //! front end.
 
+use std::collections::HashSet;
+
 use directpush_common::eas::status::SyncStatus;
 use directpush_common::eas::sync::{
     CollectionResponse, SyncBody, SyncCollection, SyncRequest, SyncResponse, Wait,
@@ -17,6 +19,7 @@ use directpush_common::push::heartbeat::HeartbeatLimits;
 use directpush_common::sync::cache::SyncCache;
 use directpush_common::wbxml::Limits;
 
+use super::budget::Budget;
 use super::state::{self, SYNC_REQUEST};
 use super::sync_collection::{self, Standing, Synced, Terms};
 use super::{Reaction, Request, hanging};
@@ -26,6 +29,8 @@ use crate::device::Device;
 
 /// Collections of one request.
 const COLLECTIONS_MAX: usize = 300;
+/// Options of one collection: there are fewer classes than this.
+const OPTIONS_MAX: usize = 8;
 /// Changes of one response, all collections together.
 const WINDOW_MAX: usize = 512;
 
@@ -43,6 +48,18 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         Ok(body) => body,
         Err(error) => return Ok(error.answer(version).into()),
     };
+    // Before anything is compared with anything.
+    let max_folders = request.front.config.max_folders;
+    let limit_of = |waits| if waits { max_folders as usize } else { COLLECTIONS_MAX };
+    let too_many = |limit| failed(version, SyncStatus::TooManyCollections, u32::try_from(limit).ok());
+    if let SyncBody::Full(asked) = &body {
+        if asked.collections.len() > limit_of(true).max(COLLECTIONS_MAX) {
+            return Ok(too_many(limit_of(asked.wait.is_some())));
+        }
+        if names_one_twice(asked) {
+            return Ok(failed(version, SyncStatus::ProtocolError, None));
+        }
+    }
     let whole = matches!(&body, SyncBody::Full(asked) if !asked.partial);
     let cached = match &body {
         SyncBody::Full(asked) if asked.wait.is_none() && whole => None,
@@ -59,10 +76,9 @@ pub async fn run(request: &Request) -> Result<Reaction> {
         Ok(secs) => secs,
         Err(limit) => return Ok(failed(version, SyncStatus::WaitOutOfRange, Some(limit))),
     };
-    let max_folders = request.front.config.max_folders;
-    let limit = if wait_secs > 0 { max_folders as usize } else { COLLECTIONS_MAX };
+    let limit = limit_of(wait_secs > 0);
     if asked.collections.len() > limit {
-        return Ok(failed(version, SyncStatus::TooManyCollections, u32::try_from(limit).ok()));
+        return Ok(too_many(limit));
     }
     if asked.collections.iter().any(has_options_twice) {
         return Ok(failed(version, SyncStatus::ProtocolError, None));
@@ -90,8 +106,18 @@ pub async fn run(request: &Request) -> Result<Reaction> {
     Ok(Reaction::Body(SyncResponse::Collections(turned.responses).encode(version), note))
 }
 
-/// [MS-ASCMD] Class (Sync): options of the same class twice are an error.
+/// A folder that is there twice would be told of twice.
+fn names_one_twice(asked: &SyncRequest) -> bool {
+    let mut known = HashSet::new();
+    let mut ids = asked.collections.iter().filter_map(|it| it.collection_id.parse::<FolderId>().ok());
+    !ids.all(|id| known.insert(id))
+}
+
+/// [MS-ASCMD] Class (Sync): options of the same class twice are an error, as are more than there are classes.
 fn has_options_twice(collection: &SyncCollection) -> bool {
+    if collection.options.len() > OPTIONS_MAX {
+        return true;
+    }
     let classes: Vec<_> = collection.options.iter().map(|options| options.class.as_deref()).collect();
     (1..classes.len()).any(|at| classes[..at].contains(&classes[at]))
 }
@@ -138,18 +164,20 @@ pub async fn turn(
         0 => WINDOW_MAX,
         size => size.min(WINDOW_MAX),
     });
+    let mut budget = Budget::default();
     let mut turned = Turned { responses: Vec::new(), standing: Vec::new(), told: Vec::new() };
     for collection in &asked.collections {
         let named = |only: &[FolderId]| collection.collection_id.parse().is_ok_and(|id| only.contains(&id));
         if !only.is_none_or(named) {
             continue;
         }
-        let terms = Terms { room, waits: asked.wait.is_some() };
+        let terms = Terms { room, budget, waits: asked.wait.is_some() };
         match sync_collection::run(request, collection, terms).await? {
             Synced::Nothing(_, standing) if version.has_hanging_sync() => turned.standing.extend(standing),
             Synced::Nothing(response, _) => turned.responses.push(response),
             Synced::Something(response, folder) => {
                 room = room.saturating_sub(response.commands.len());
+                budget.spend(&response);
                 turned.told.extend(folder);
                 turned.responses.push(response);
             }

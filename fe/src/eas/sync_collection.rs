@@ -17,10 +17,11 @@ use directpush_common::sync::plan::{PlanCommand, Planned, SyncPlan};
 use directpush_common::sync::state::{CollectionState, KeyState, Resume};
 use directpush_common::wbxml::Element;
 
+use super::budget::Budget;
 use super::options::Kept;
 use super::render::{self, Facts};
 use super::state::{self, Loaded};
-use super::{Request, folders};
+use super::{Request, folders, item};
 use crate::backend::Result;
 use crate::backend::device::{Fresh, Put};
 use crate::backend::items::Place;
@@ -31,9 +32,8 @@ const DRAFTS: u8 = 3;
 /// Changes when the device does not say ([MS-ASCMD] WindowSize), and at most.
 const WINDOW_DEFAULT: usize = 100;
 const WINDOW_MAX: usize = 512;
-/// Messages planned at a time, and when a response is large enough.
+/// Messages planned at a time.
 const BATCH: usize = 128;
-const RESPONSE_BYTES_MAX: usize = 4 << 20;
 /// Plans in a row that bring nothing: the scan goes on with the next Sync.
 const BARREN_ROUNDS_MAX: usize = 4;
 /// The device's changes in one request ([MS-ASCMD] 3.1.5.10 Limiting Size of Command Requests).
@@ -68,6 +68,8 @@ pub struct Standing {
 pub struct Terms {
     /// Changes that the response still has room for.
     pub room: usize,
+    /// And bytes.
+    pub budget: Budget,
     /// The request may be repeated without its keys.
     pub waits: bool,
 }
@@ -206,10 +208,12 @@ impl Turn<'_> {
             return Ok(refused(self.collection, &self.collection.sync_key, SyncStatus::ProtocolError));
         }
         let base = from.base.map_or(Number::ZERO, |base| base.number);
-        let responses = self.apply_commands(&kept, base, replayed).await?;
+        let mut budget = self.terms.budget;
+        let responses = self.apply_commands(&kept, base, replayed, &mut budget).await?;
         let wanted = self.collection.wants_changes(self.request.line.version);
-        let news = if wanted && self.terms.room == 0 {
-            // The request's window is used up: is there a reason to ask again?
+        let room = if budget.is_over() { 0 } else { self.terms.room };
+        let news = if wanted && room == 0 {
+            // What the answer may hold is used up: is there a reason to ask again?
             match self.plan(from.clone(), 1, &kept).await? {
                 Some((planned, _)) if planned.commands.is_empty() && !planned.more => {
                     News { commands: Vec::new(), next: planned.next, more: false }
@@ -223,7 +227,7 @@ impl Turn<'_> {
                 None => return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey)),
             }
         } else if wanted {
-            match self.news(from.clone(), &kept, self.terms.room).await? {
+            match self.news(from.clone(), &kept, room, budget).await? {
                 Some(news) => news,
                 None => return Ok(refused(self.collection, "0", SyncStatus::InvalidSyncKey)),
             }
@@ -271,9 +275,13 @@ impl Turn<'_> {
     }
 
     fn retry(&self) -> Synced {
-        let version = self.request.line.version;
-        let status = if version.has_common_statuses() { SyncStatus::Retry } else { SyncStatus::ServerError };
-        refused(self.collection, &self.collection.sync_key, status)
+        refused(self.collection, &self.collection.sync_key, self.later())
+    }
+
+    /// The status of what may be asked for again.
+    pub(super) fn later(&self) -> SyncStatus {
+        let common = self.request.line.version.has_common_statuses();
+        if common { SyncStatus::Retry } else { SyncStatus::ServerError }
     }
 
     fn floor(&self, kept: &Kept) -> Option<i64> {
@@ -282,7 +290,13 @@ impl Turn<'_> {
     }
 
     /// The server's changes; `None` when the token is no longer good.
-    async fn news(&self, from: KeyState, kept: &Kept, room: usize) -> Result<Option<News>> {
+    async fn news(
+        &self,
+        from: KeyState,
+        kept: &Kept,
+        room: usize,
+        mut budget: Budget,
+    ) -> Result<Option<News>> {
         if self.class != Class::Email {
             return self.advance(from).await.map(Some);
         }
@@ -292,7 +306,7 @@ impl Turn<'_> {
             Some(size) => (size as usize).min(WINDOW_MAX),
         };
         let window = window.min(room);
-        let (mut state, mut commands, mut bytes, mut barren) = (from, Vec::new(), 0, 0);
+        let (mut state, mut commands, mut barren) = (from, Vec::new(), 0);
         loop {
             let mut batch = BATCH.min(window - commands.len());
             let (planned, live) = loop {
@@ -300,7 +314,7 @@ impl Turn<'_> {
                     return Ok(None);
                 };
                 // What would not fit into the response is planned anew, before anything is fetched.
-                let fits = how_many_fit(&planned.commands, &live, RESPONSE_BYTES_MAX.saturating_sub(bytes));
+                let fits = how_many_fit(&planned.commands, &live, budget.left());
                 if fits >= planned.commands.len() || batch == 1 {
                     break (planned, live);
                 }
@@ -310,11 +324,14 @@ impl Turn<'_> {
             for command in planned.commands {
                 let known = state.base.map(|base| base.number);
                 let (command, size) = self.command(command, &live, known, kept).await?;
-                bytes += size;
+                // Of several each was weighed before; one alone may be too large for what is left.
+                if !budget.takes(size) && batch == 1 {
+                    return Ok(Some(News { commands, next: state, more: true }));
+                }
                 commands.extend(command);
             }
             state = planned.next;
-            let full = commands.len() >= window || bytes >= RESPONSE_BYTES_MAX || barren >= BARREN_ROUNDS_MAX;
+            let full = commands.len() >= window || budget.is_over() || barren >= BARREN_ROUNDS_MAX;
             if full || !planned.more {
                 return Ok(Some(News { commands, next: state, more: planned.more }));
             }
@@ -391,23 +408,21 @@ impl Turn<'_> {
     /// A message, rendered as the device wants it; `None` when it is gone.
     pub(super) async fn item(
         &self,
-        item: ItemId,
+        id: ItemId,
         live: Option<&Live>,
         kept: &Kept,
     ) -> Result<Option<(ApplicationData, usize)>> {
-        let place = Place { folder: self.folder, item };
-        let Some(mime) = self.request.backend().item_get(&self.request.session, place).await? else {
-            return Ok(None);
-        };
+        let place = Place { folder: self.folder, item: id };
+        let Some(mime) = item::bytes(self.request, place).await? else { return Ok(None) };
         let facts = Facts {
             read: live.is_some_and(|live| live.read),
             date: live.map_or(0, |live| live.date),
-            reference: self.server_id(item),
+            reference: self.server_id(id),
             draft: self.is_drafts().await?,
             marks: live.map(|live| render::marks(&live.marks, self.request.line.version)).unwrap_or_default(),
         };
         let wish = kept.wish(self.request.line.version);
-        let data = self.request.front.content.render(mime, facts, wish).await;
+        let data = item::rendered(self.request, mime, facts, wish).await;
         let size = data.iter().map(Element::weight).sum();
         Ok(Some((data, size)))
     }

@@ -14,6 +14,7 @@ use directpush_common::mail::marks::Marks;
 use directpush_common::numbers::Number;
 use http::StatusCode;
 
+use super::budget::Budget;
 use super::item;
 use super::options::Kept;
 use super::sync_collection::Turn;
@@ -30,6 +31,7 @@ impl Turn<'_> {
         kept: &Kept,
         known: Number,
         again: bool,
+        budget: &mut Budget,
     ) -> Result<Vec<CommandResponse>> {
         let mut responses = Vec::new();
         for command in &self.collection.commands {
@@ -53,7 +55,9 @@ impl Turn<'_> {
                         responses.push(CommandResponse::Delete { server_id: server_id.clone(), status });
                     }
                 }
-                SyncCommand::Fetch { server_id } => responses.push(self.fetch(server_id, kept).await?),
+                SyncCommand::Fetch { server_id } => {
+                    responses.push(self.fetch(server_id, kept, budget).await?);
+                }
             }
         }
         Ok(responses)
@@ -116,7 +120,12 @@ impl Turn<'_> {
         Ok(if found { SyncStatus::Success } else { SyncStatus::ObjectNotFound })
     }
 
-    async fn fetch(&self, server_id: &str, kept: &Kept) -> Result<CommandResponse> {
+    /// An item, as far as the answer has room for it.
+    async fn fetch(&self, server_id: &str, kept: &Kept, budget: &mut Budget) -> Result<CommandResponse> {
+        let answer = |status, data| CommandResponse::Fetch { server_id: server_id.to_owned(), status, data };
+        if budget.is_over() {
+            return Ok(answer(self.later(), None));
+        }
         let data = match self.item_of(server_id) {
             Some(place) if self.class == Class::Email => {
                 let live = item::live(self.request, place).await?;
@@ -124,11 +133,10 @@ impl Turn<'_> {
             }
             _ => None,
         };
-        let status = if data.is_some() { SyncStatus::Success } else { SyncStatus::ObjectNotFound };
-        Ok(CommandResponse::Fetch {
-            server_id: server_id.to_owned(),
-            status,
-            data: data.map(|(data, _)| data),
+        Ok(match data {
+            None => answer(SyncStatus::ObjectNotFound, None),
+            Some((data, size)) if budget.takes(size) => answer(SyncStatus::Success, Some(data)),
+            Some(_) => answer(self.later(), None),
         })
     }
 }

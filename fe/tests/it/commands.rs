@@ -148,6 +148,22 @@ async fn an_estimate_counts_what_a_sync_would_bring() {
         world.fake.deliver(1, MAIL).await;
     }
     assert_eq!(estimate(&key, 1).await, (ItemEstimateStatus::Success, Some(3)));
+    world.fake.requests();
+    let collection = EstimateCollection {
+        sync_key: key.clone(),
+        collection_id: folder_id(1).to_string(),
+        ..EstimateCollection::default()
+    };
+    let request = ItemEstimateRequest { collections: vec![collection; 50] };
+    let body = world.body(PHONE, "GetItemEstimate", request.encode(PHONE.version)).await;
+    let ItemEstimateResponse::Collections(told) =
+        ItemEstimateResponse::decode(&body, Limits::default()).unwrap()
+    else {
+        panic!("estimates")
+    };
+    assert!(told.len() == 50 && told.iter().all(|it| it.estimate == Some(3)));
+    let asked = world.fake.requests();
+    assert!(asked.len() < 5, "one folder is counted once: {asked:?}");
     assert_eq!(estimate("99", 1).await, (ItemEstimateStatus::InvalidSyncKey, None));
     assert_eq!(estimate(&key, 9).await, (ItemEstimateStatus::InvalidCollection, None));
 }

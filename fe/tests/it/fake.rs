@@ -69,6 +69,10 @@ pub(crate) struct Manners {
     pub(crate) search_incomplete: bool,
     /// The user has as many devices as may be.
     pub(crate) devices_full: bool,
+    /// An item that cannot be read.
+    pub(crate) damaged: Option<u64>,
+    /// Nothing is known of the user but the name.
+    pub(crate) nameless: bool,
 }
 
 /// A folder that a device made.
@@ -171,6 +175,8 @@ impl Fake {
                 full: false,
                 search_incomplete: false,
                 devices_full: false,
+                damaged: None,
+                nameless: false,
             },
             wipes: Vec::new(),
             tried: Vec::new(),
@@ -547,6 +553,7 @@ impl Mailbox {
             "GET" => {
                 let (folder, item) = (self.folder_of(&path).unwrap(), Self::item_of(&path).unwrap());
                 match self.bodies.get(&(folder, item.0.0)) {
+                    _ if self.manners.damaged == Some(item.0.0) => reply(500, ""),
                     Some(body) => reply(200, body.clone()),
                     None => reply(404, ""),
                 }
@@ -665,6 +672,7 @@ impl Mailbox {
                     reply(200, serde_json::to_vec(&in_force).unwrap())
                 }
             },
+            ("GET", "User") if self.manners.nameless => reply(404, ""),
             ("GET", "User") => reply(200, serde_json::to_vec(&person()).unwrap()),
             ("GET", _) => match self.objects.get(path) {
                 Some((number, body)) => with(reply(200, body.clone()), [("etag", format!("\"{number}\""))]),

@@ -7,8 +7,8 @@ use directpush_common::dav::subscribe::DeviceEvent;
 use directpush_common::eas::Version;
 use directpush_common::eas::status::SyncStatus;
 use directpush_common::eas::sync::{
-    CollectionResponse, ServerCommand, SyncCollection, SyncCommand, SyncOptions, SyncRequest, SyncResponse,
-    Wait,
+    BodyPreference, BodyType, CollectionResponse, CommandResponse, MimeSupport, ServerCommand,
+    SyncCollection, SyncCommand, SyncOptions, SyncRequest, SyncResponse, Wait,
 };
 use directpush_common::names::ItemId;
 use directpush_common::numbers::Number;
@@ -18,6 +18,7 @@ use directpush_common::wbxml::{Element, Limits};
 use reqwest::Response;
 use tokio::task::JoinHandle;
 
+use crate::provision::{demand, provisioned};
 use crate::world::{MAIL, PHONE, Phone, World, collection};
 
 type Waiting = JoinHandle<reqwest::Result<Response>>;
@@ -28,6 +29,16 @@ fn waiting(collections: Vec<SyncCollection>, secs: i64) -> SyncRequest {
 
 /// Sends a Sync that finds nothing; comes back once it is subscribed to `folders` folders.
 async fn park(world: &World, phone: Phone, body: Vec<u8>, folders: u64) -> Waiting {
+    park_with(world, phone, body, folders, None).await
+}
+
+async fn park_with(
+    world: &World,
+    phone: Phone,
+    body: Vec<u8>,
+    folders: u64,
+    policy_key: Option<u32>,
+) -> Waiting {
     let made = world.fake.mailbox.lock().next_subscription + folders;
     let mut request = world
         .request(
@@ -35,6 +46,9 @@ async fn park(world: &World, phone: Phone, body: Vec<u8>, folders: u64) -> Waiti
             &format!("Cmd=Sync&User=alice@example.com&DeviceId={}&DeviceType=PocketPC", phone.id),
         )
         .header("MS-ASProtocolVersion", phone.version.as_str());
+    if let Some(key) = policy_key {
+        request = request.header("X-MS-PolicyKey", key.to_string());
+    }
     if !body.is_empty() {
         request = request.header("Content-Type", "application/vnd.ms-sync.wbxml");
     }
@@ -59,6 +73,12 @@ async fn only(waiting: Waiting) -> CollectionResponse {
 async fn send(world: &World, phone: Phone, request: &SyncRequest) -> SyncResponse {
     let body = world.body(phone, "Sync", request.encode(phone.version)).await;
     SyncResponse::decode(&body, Limits::default()).unwrap()
+}
+
+/// The same, for an answer of some megabytes.
+async fn send_large(world: &World, request: &SyncRequest) -> SyncResponse {
+    let body = world.body(PHONE, "Sync", request.encode(PHONE.version)).await;
+    SyncResponse::decode(&body, Limits { bytes_max: 16 << 20, ..Limits::default() }).unwrap()
 }
 
 fn failed(status: SyncStatus, limit: Option<u32>) -> SyncResponse {
@@ -187,12 +207,49 @@ async fn a_newer_sync_of_the_device_ends_it_and_a_ping_may_wait_beside() {
     let ping = world.park(PHONE, 600, &[1]).await;
     let second = park(&world, PHONE, request, 1).await;
     let ended = first.await.unwrap().unwrap();
-    assert_eq!(ended.status(), 503);
-    assert!(ended.headers().contains_key("retry-after"));
+    assert_eq!((ended.status().as_u16(), ended.bytes().await.unwrap().len()), (200, 0), "nothing happened");
     world.fake.until("two left", |mailbox| mailbox.subscriptions.len() == 2).await;
     world.fake.deliver(1, MAIL).await;
     assert_eq!(only(second).await.commands.len(), 1);
     assert_eq!(crate::world::decode_ping(ping.await.unwrap()).await, crate::world::changed(&[1]));
+}
+
+#[tokio::test]
+async fn connections_that_end_each_other_in_turns_are_slowed() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    let request = waiting(vec![collection(PHONE, 1, &key)], 600).encode(PHONE.version);
+    let mut last = park(&world, PHONE, request.clone(), 1).await;
+    for _ in 0..3 {
+        let next = park(&world, PHONE, request.clone(), 1).await;
+        let ended = std::mem::replace(&mut last, next).await.unwrap().unwrap();
+        assert_eq!(ended.status(), 200);
+    }
+    let next = park(&world, PHONE, request, 1).await;
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut last).await;
+    assert!(early.is_err(), "held back: {early:?}");
+    world.shutdown.cancel();
+    world.front.stopped().await;
+    assert_eq!(last.await.unwrap().unwrap().status(), 503);
+    assert_eq!(next.await.unwrap().unwrap().status(), 503);
+}
+
+#[tokio::test]
+async fn under_a_policy_it_is_woken_all_the_same_until_the_policy_is_another() {
+    let world = World::start().await;
+    let mut key = world.prepare(PHONE, 1).await;
+    demand(&world, &[("device_password_enabled", 1)]);
+    let policy_key = Some(provisioned(&world, PHONE).await);
+    let request = |key: &str| waiting(vec![collection(PHONE, 1, key)], 600).encode(PHONE.version);
+    let parked = park_with(&world, PHONE, request(&key), 1, policy_key).await;
+    world.fake.deliver(1, MAIL).await;
+    let news = only(parked).await;
+    assert_eq!((news.commands.len(), subject(&news.commands[0])), (1, "Lunch".to_owned()));
+    key.clone_from(&news.sync_key);
+    let parked = park_with(&world, PHONE, request(&key), 1, policy_key).await;
+    demand(&world, &[("device_password_enabled", 1), ("min_device_password_length", 8)]);
+    world.fake.deliver(1, MAIL).await;
+    assert_eq!(answer(parked).await, failed(SyncStatus::FolderSyncRequired, None), "FolderSync is told why");
 }
 
 #[tokio::test]
@@ -290,6 +347,17 @@ async fn what_cannot_be_granted_has_its_status_and_limit() {
     let refused =
         send(&world, PHONE, &SyncRequest { collections: vec![twice], ..SyncRequest::default() }).await;
     assert_eq!(refused, failed(SyncStatus::ProtocolError, None));
+    let mut many_classes = collection(PHONE, 1, "0");
+    let class = |n: u32| SyncOptions { class: Some(format!("Class{n}")), ..SyncOptions::default() };
+    many_classes.options = (0..9).map(class).collect();
+    let named_twice = vec![collection(PHONE, 1, "0"), collection(PHONE, 2, "0"), collection(PHONE, 1, "0")];
+    for collections in [vec![many_classes], named_twice] {
+        let refused = send(&world, PHONE, &SyncRequest { collections, ..SyncRequest::default() }).await;
+        assert_eq!(refused, failed(SyncStatus::ProtocolError, None));
+    }
+    // Told before it is compared with what was asked the last time, of which there is nothing.
+    let partial = SyncRequest { collections: many(301), partial: true, ..SyncRequest::default() };
+    assert_eq!(send(&world, PHONE, &partial).await, failed(SyncStatus::TooManyCollections, Some(300)));
     let mut conversations = collection(PHONE, 3, "0");
     conversations.conversation_mode = Some(true);
     let refused =
@@ -317,4 +385,55 @@ async fn the_window_of_the_request_is_shared_by_its_collections() {
     request.collections[0].sync_key.clone_from(&first[0].sync_key);
     let SyncResponse::Collections(second) = send(&world, PHONE, &request).await else { panic!("an answer") };
     assert_eq!((second.len(), second[0].commands.len(), second[0].more_available), (1, 1, false));
+}
+
+#[tokio::test]
+async fn the_bytes_of_the_answer_are_shared_by_its_collections_and_by_what_is_fetched() {
+    let world = World::start().await;
+    let (inbox, bin) = (world.prepare(PHONE, 1).await, world.prepare(PHONE, 2).await);
+    let large = format!("{MAIL}{}", "A line of a long message.\r\n".repeat(120_000));
+    for folder in [1, 2] {
+        world.fake.deliver(folder, &large).await;
+    }
+    let mime = BodyPreference {
+        body_type: BodyType::Mime,
+        truncation_size: None,
+        all_or_none: false,
+        preview: None,
+    };
+    let options = SyncOptions {
+        mime_support: Some(MimeSupport::Always),
+        body_preferences: vec![mime],
+        ..SyncOptions::default()
+    };
+    let asked = |folder, key: &str, commands| SyncCollection {
+        options: vec![options.clone()],
+        commands,
+        ..collection(PHONE, folder, key)
+    };
+    let collections = vec![asked(1, &inbox, Vec::new()), asked(2, &bin, Vec::new())];
+    let request = SyncRequest { collections, ..SyncRequest::default() };
+    let SyncResponse::Collections(first) = send_large(&world, &request).await else { panic!("an answer") };
+    let counts: Vec<_> = first.iter().map(|it| (it.commands.len(), it.more_available)).collect();
+    assert_eq!(counts, [(1, false), (0, true)], "the second does not fit any more");
+    let collections = vec![asked(2, &first[1].sync_key, Vec::new())];
+    let request = SyncRequest { collections, ..SyncRequest::default() };
+    let SyncResponse::Collections(second) = send_large(&world, &request).await else { panic!("an answer") };
+    let ServerCommand::Add { server_id, .. } = &second[0].commands[0] else { panic!("{second:?}") };
+    let fetch = SyncCommand::Fetch { server_id: server_id.clone() };
+    let collections = vec![asked(2, &second[0].sync_key, vec![fetch.clone(), fetch.clone(), fetch])];
+    let request = SyncRequest { collections, ..SyncRequest::default() };
+    let SyncResponse::Collections(fetched) = send_large(&world, &request).await else { panic!("an answer") };
+    let statuses: Vec<_> = fetched[0]
+        .responses
+        .iter()
+        .map(|response| match response {
+            CommandResponse::Fetch { status, data, .. } => (*status, data.is_some()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        statuses,
+        [(SyncStatus::Success, true), (SyncStatus::Retry, false), (SyncStatus::Retry, false)]
+    );
 }

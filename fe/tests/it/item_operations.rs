@@ -213,3 +213,34 @@ async fn answers_are_compressed_for_who_asks() {
     let plain = world.body(PHONE, "ItemOperations", body).await;
     assert!(plain.len() > long.len());
 }
+
+#[tokio::test]
+async fn one_message_that_cannot_be_read_holds_up_nothing_else() {
+    let world = World::start().await;
+    let key = world.prepare(PHONE, 1).await;
+    let (first, damaged) = (world.fake.deliver(1, MAIL).await, world.fake.deliver(1, ATTACHED).await);
+    let last = world.fake.deliver(1, MAIL).await;
+    world.fake.mailbox.lock().manners.damaged = Some(damaged);
+    let SyncResponse::Collections(synced) = world.sync(PHONE, collection(PHONE, 1, &key)).await else {
+        panic!("an answer")
+    };
+    let subject_of = |number: u64| {
+        let found = synced[0].commands.iter().find_map(|command| match command {
+            ServerCommand::Add { server_id, data } if *server_id == format!("1:{number}") => Some(data),
+            _ => None,
+        });
+        let subject = found.unwrap().iter().find(|it| it.tag == email::SUBJECT).unwrap();
+        subject.own_text().into_owned()
+    };
+    assert_eq!([first, damaged, last].map(subject_of), ["Lunch", "(unreadable message)", "Lunch"]);
+    let attachment = fetch(FetchSource::FileReference(format!("1:{damaged}:2")));
+    let operations = [fetch(item(1, first)), fetch(item(1, damaged)), attachment, fetch(item(1, last))];
+    let found = outcomes(&world, PHONE, &operations.map(Operation::Fetch)).await;
+    assert_eq!(found.iter().map(status).collect::<Vec<_>>(), ["1", "14", "14", "1"]);
+    let query = format!(
+        "Cmd=GetAttachment&User={USER}&DeviceId={}&DeviceType=PocketPC&AttachmentName=1:{damaged}:2",
+        PHONE.id
+    );
+    let request = world.request(Method::POST, &query).header("MS-ASProtocolVersion", "2.5");
+    assert_eq!(request.send().await.unwrap().status(), 404);
+}

@@ -18,7 +18,7 @@ use crate::world::{PHONE, Phone, World};
 const VERSIONS: [Version; 5] =
     [Version::V2_5, Version::V12_0, Version::V12_1, Version::V14_0, Version::V14_1];
 
-fn demand(world: &World, settings: &[(&str, i64)]) {
+pub(crate) fn demand(world: &World, settings: &[(&str, i64)]) {
     let mut policy = Policy::default();
     for (name, value) in settings {
         policy.set(name, *value).unwrap();
@@ -75,7 +75,7 @@ fn acknowledge(version: Version, key: Option<u32>, status: PolicyAcknowledgement
 }
 
 /// Both phases; the final key.
-async fn provisioned(world: &World, phone: Phone) -> u32 {
+pub(crate) async fn provisioned(world: &World, phone: Phone) -> u32 {
     let offered = provision(world, phone, &ask(phone.version)).await.policy.unwrap();
     let applied = acknowledge(phone.version, offered.key, PolicyAcknowledgement::Applied);
     provision(world, phone, &applied).await.policy.unwrap().key.unwrap()

@@ -85,3 +85,15 @@ async fn find_is_of_16_1_alone() {
     let answer = world.body(PHONE, "Find", request.encode()).await;
     assert_eq!(dump_bytes(&answer, Contents::Shown), "<Find><Status>137</Status></Find>");
 }
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_hides_no_other() {
+    let world = World::start().await;
+    world.folder_sync(PHONE, "0").await;
+    let damaged = world.fake.deliver(1, MAIL).await;
+    world.fake.deliver(1, MAIL).await;
+    world.fake.mailbox.lock().manners.damaged = Some(damaged);
+    let found = search(&world, PHONE, SearchStore::Mailbox(words("lunch")), (0, 9)).await;
+    assert!(found.contains("(unreadable message)") && found.contains(">Lunch<"), "{found}");
+    assert!(found.contains("<Range>0-1</Range>"), "{found}");
+}

@@ -45,6 +45,10 @@ async fn who_the_user_is_is_told_to_each_version_in_its_form() {
         assert!(told.contains("<SMTPAddress>a.smith@example.com</SMTPAddress>"), "{told}");
         assert_eq!(told.contains("<Accounts>"), account, "{told}");
     }
+    world.fake.mailbox.lock().manners.nameless = true;
+    let told = settings(&world, PHONE, &request).await;
+    assert!(told.contains("<UserInformation><Status>1</Status>"), "{told}");
+    assert!(told.contains("<SMTPAddress>alice@example.com</SMTPAddress>"), "{told}");
     let old = Phone { version: Version::V2_5, ..PHONE };
     assert_eq!(world.post(old, "Settings", request.encode()).await.status(), 501);
 }
