@@ -17,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     round_trip(collection, again);
     let hierarchy = serde_json::from_slice::<FolderSyncState>(data);
     if let Ok(state) = &hierarchy {
-        let _ = state.checked();
+        let _ = state.clone().checked();
         let _ = state.known(state_key(data));
     }
     round_trip(hierarchy, again);
