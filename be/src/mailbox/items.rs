@@ -383,8 +383,8 @@ impl Mailboxes {
                     if draft.tree.child(folder, &name).is_some() {
                         return Err(Error::Taken("a folder has this name"));
                     }
-                    // A copy of what the user sent is no news to the user.
-                    let read = maker.cause == Cause::Send;
+                    // A copy of what the user sent, or what a device of the user wrote, is no news to the user.
+                    let read = matches!(maker.cause, Cause::Send | Cause::Sync);
                     let item = new_item(content, now_secs(), Some(name), read);
                     let id = draft.add_member(folder, item, maker, &Properties::default())?;
                     (id, id)

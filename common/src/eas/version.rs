@@ -18,19 +18,18 @@ pub enum Version {
     V14_0,
     /// 14.1: Exchange 2010 SP1; DeviceInformation within Provision.
     V14_1,
-    /// 16.0: known, not offered.
+    /// 16.0: Exchange 2016; drafts are synchronised.
     V16_0,
-    /// 16.1: known, not offered.
+    /// 16.1: Exchange 2016 CU; Find, account-only wipe.
     V16_1,
 }
 
 /// The versions that the server speaks, ascending.
-pub const OFFERED: [Version; 5] =
-    [Version::V2_5, Version::V12_0, Version::V12_1, Version::V14_0, Version::V14_1];
+pub const OFFERED: [Version; 7] = Version::ALL;
 
 /// `OFFERED` as the value of `MS-ASProtocolVersions` and `X-MS-RP`. Ascending, because Android takes the
 /// last one that it knows.
-pub const OFFERED_LIST: &str = "2.5,12.0,12.1,14.0,14.1";
+pub const OFFERED_LIST: &str = "2.5,12.0,12.1,14.0,14.1,16.0,16.1";
 
 /// Not a protocol version that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

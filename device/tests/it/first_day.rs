@@ -63,6 +63,7 @@ enum Step {
     Attachment,
     Forward,
     ForwardGone,
+    Draft,
     Move,
     Delete,
     EmptyTrash,
@@ -77,7 +78,7 @@ enum Step {
 }
 
 /// The table: a step, the first version that has it, and the last.
-const DAY: [(Step, Version, Version); 25] = [
+const DAY: [(Step, Version, Version); 26] = [
     (Step::Autodiscover, Version::V2_5, Version::V16_1),
     (Step::Options, Version::V2_5, Version::V16_1),
     (Step::Captures, Version::V2_5, Version::V16_1),
@@ -92,6 +93,7 @@ const DAY: [(Step, Version, Version); 25] = [
     (Step::Attachment, Version::V2_5, Version::V16_1),
     (Step::Forward, Version::V2_5, Version::V16_1),
     (Step::ForwardGone, Version::V2_5, Version::V16_1),
+    (Step::Draft, Version::V16_0, Version::V16_1),
     (Step::Move, Version::V2_5, Version::V16_1),
     (Step::Delete, Version::V2_5, Version::V16_1),
     (Step::EmptyTrash, Version::V2_5, Version::V16_1),
@@ -171,6 +173,7 @@ impl Day {
             Step::Attachment => self.attachment().await,
             Step::Forward => self.forward().await,
             Step::ForwardGone => self.forward_gone().await,
+            Step::Draft => self.draft().await,
             Step::Move => self.move_about().await,
             Step::Delete => self.delete().await,
             Step::EmptyTrash => self.empty_trash().await,
@@ -295,7 +298,7 @@ impl Day {
     }
 
     /// Bob's item with this subject, once it is there.
-    async fn bobs(&mut self, subject: &str) -> String {
+    pub(crate) async fn bobs(&mut self, subject: &str) -> String {
         let inbox = self.other.folder(FolderType::Inbox);
         let look = async {
             loop {

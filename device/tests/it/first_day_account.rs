@@ -1,10 +1,10 @@
-//! Steps of a phone's first day that are about the account: finding the server, settings, folders, searching, and being wiped in the
-//! end.
+//! Steps of a phone's first day that are about the account: finding the server, settings, folders, searching, drafts, and being
+//! wiped in the end.
 
 use tokio::time::timeout;
 
 use crate::first_day::Day;
-use crate::first_day_handset::limits;
+use crate::first_day_handset::{body, limits, text};
 use crate::stage::{PATIENCE, wait_until};
 use directpush_be::admin::{Order, devices::DeviceOrder};
 use directpush_common::{
@@ -20,9 +20,13 @@ use directpush_common::{
         request_line::Parameters,
         search::{MailboxQuery, Range, SearchRequest, SearchStore},
         settings::SettingsRequest,
-        status::FolderChangeStatus,
+        status::{FolderChangeStatus, SyncStatus},
+        sync::{CommandResponse, SyncCommand},
     },
-    wbxml::{Contents, dump_bytes},
+    wbxml::{
+        Contents, Element, dump_bytes,
+        tags::{air_sync_base as base, email, email2},
+    },
 };
 
 const FIRST_TEN: Range = Range { first: 0, last: 9 };
@@ -125,6 +129,49 @@ impl Day {
         let find = FindRequest { search_id: "1".into(), criterion, range: FIRST_TEN, picture: false };
         let found = dump_bytes(&self.phone.ask(Command::Find, find.encode()).await, Contents::Shown);
         assert!(found.contains("bob@example.com"), "{found}");
+    }
+
+    /// A letter that is begun, gets its words and an attachment later, and leaves from where it lies.
+    pub(crate) async fn draft(&mut self) {
+        let drafts = self.phone.folder(FolderType::Drafts);
+        self.phone.sync(&drafts).await;
+        let begun = vec![Element::text(email::TO, "bob@example.com"), Element::text(email::SUBJECT, "Begun")];
+        let add = SyncCommand::Add { class: None, client_id: "d1".into(), data: begun };
+        let told = self.phone.sync_with(&drafts, vec![add], true).await;
+        let [CommandResponse::Add { server_id: Some(id), status: SyncStatus::Success, .. }] = &told[..]
+        else {
+            panic!("{told:?}")
+        };
+        assert!(self.phone.find(&drafts, "Begun").is_none(), "what it wrote does not come back");
+        let data = self.phone.fetch(&drafts, id).await;
+        assert_eq!((text(&data, email2::IS_DRAFT).as_str(), text(&data, email::READ).as_str()), ("1", "1"));
+        let words = [Element::text(base::TYPE, "1"), Element::text(base::DATA, "Come at noon.")];
+        let file = [
+            Element::text(base::CLIENT_ID, "f1"),
+            Element::opaque(base::CONTENT, b"%PDF-1.4".as_slice()),
+            Element::text(base::DISPLAY_NAME, "map.pdf"),
+        ];
+        let files = Element::container(base::ATTACHMENTS, [Element::container(base::ADD, file)]);
+        let data = vec![Element::container(base::BODY, words), files];
+        let change = SyncCommand::Change { server_id: id.clone(), data };
+        let told = self.phone.sync_with(&drafts, vec![change], true).await;
+        assert!(matches!(&told[..], [CommandResponse::Changed { .. }]), "{told:?}");
+        let data = self.phone.fetch(&drafts, id).await;
+        assert!(body(&data).contains("Come at noon.") && text(&data, email::SUBJECT) == "Begun", "{data:?}");
+        let send = SyncCommand::Change { server_id: id.clone(), data: vec![Element::new(email2::SEND)] };
+        let told = self.phone.sync_with(&drafts, vec![send], true).await;
+        assert!(told.is_empty(), "{told:?}");
+        let item = self.bobs("Begun").await;
+        assert!(!item.is_empty());
+        let fetch = SyncCommand::Fetch { server_id: id.clone() };
+        let told = self.phone.sync_with(&drafts, vec![fetch], true).await;
+        assert!(
+            matches!(&told[..], [CommandResponse::Fetch { status: SyncStatus::ObjectNotFound, .. }]),
+            "{told:?}"
+        );
+        let sent = self.phone.folder(FolderType::Sent);
+        self.phone.sync(&sent).await;
+        assert!(self.phone.find(&sent, "Begun").is_some(), "a copy is kept");
     }
 
     /// The administrator's order ends the Ping that waits; the phone is told to wipe itself, and says that it does.

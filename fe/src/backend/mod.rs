@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod call;
 pub mod device;
 pub mod directory;
+pub mod drafts;
 pub mod error;
 pub mod find;
 pub mod folders;

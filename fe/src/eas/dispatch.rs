@@ -103,6 +103,10 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
         Ok(line) if line.command.sends_mail() => {
             (super::send_mail::body_bytes_max(front.config.mail_bytes), front.patience.mail)
         }
+        // With drafts come their attachments.
+        Ok(line) if line.command == Command::Sync && line.version.has_drafts() && is_large(parts) => {
+            (super::send_mail::body_bytes_max(front.config.mail_bytes), front.patience.mail)
+        }
         _ => (COMMAND_BYTES_MAX, front.patience.body),
     };
     let Some(_room) = room(front, parts, bytes_max).await else { return busy(ROOM_SECS) };
@@ -165,13 +169,21 @@ async fn answer(front: &Arc<Front>, parts: &Parts, incoming: Body, began: Moment
     }
 }
 
+/// Whether the body says that it is larger than a command.
+fn is_large(parts: &Parts) -> bool {
+    announced(parts).is_some_and(|bytes| bytes > COMMAND_BYTES_MAX)
+}
+
+fn announced(parts: &Parts) -> Option<usize> {
+    text(&parts.headers, header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok())
+}
+
 /// Memory for a body that may be larger than a command. `None`: others have it.
 async fn room(front: &Front, parts: &Parts, bytes_max: usize) -> Option<Option<OwnedSemaphorePermit>> {
     if bytes_max <= COMMAND_BYTES_MAX {
         return Some(None);
     }
-    let announced = text(&parts.headers, header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
-    let kib = announced.unwrap_or(bytes_max).min(bytes_max).div_ceil(1024).min(MAIL_ROOM_KIB);
+    let kib = announced(parts).unwrap_or(bytes_max).min(bytes_max).div_ceil(1024).min(MAIL_ROOM_KIB);
     let kib = u32::try_from(kib).unwrap_or(u32::MAX);
     let waiting = Arc::clone(&front.mail_room).acquire_many_owned(kib);
     let room = tokio::time::timeout(Duration::from_secs(ROOM_SECS), waiting).await;
@@ -345,7 +357,7 @@ fn options(front: &Front, session: &Session) -> Response {
     headers.insert(header::ALLOW, HeaderValue::from_static("OPTIONS,POST"));
     headers.insert("Public", HeaderValue::from_static("OPTIONS,POST"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
-    headers.insert("MS-Server-ActiveSync", HeaderValue::from_static("14.1"));
+    headers.insert("MS-Server-ActiveSync", HeaderValue::from_static("16.1"));
     headers.insert("MS-ASProtocolVersions", HeaderValue::from_static(version::OFFERED_LIST));
     headers.insert("MS-ASProtocolCommands", HeaderValue::from_static(commands));
     response

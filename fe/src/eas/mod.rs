@@ -9,6 +9,7 @@ pub mod budget;
 pub mod compose;
 pub mod content;
 pub mod dispatch;
+pub mod draft;
 pub mod estimate;
 pub mod find;
 pub mod folder_change;

@@ -13,6 +13,7 @@ use directpush_common::eas::compose_mail::{ComposeError, ComposeRequest, Source,
 use directpush_common::eas::{Command, CommonStatus};
 use directpush_common::mail::fields::{self, BadFields};
 use directpush_common::mail::marks::{Marks, Verb, VerbKind};
+use directpush_common::names::UserName;
 use directpush_common::numbers::Number;
 
 use super::compose::{self, Completion, ComposeFault, Smart};
@@ -87,14 +88,7 @@ async fn send(request: &Request) -> Result<Reaction> {
     }
     let outcome = compose_and_submit(request, asked, mark.as_ref(), now, fresh.hierarchy).await;
     if let Some(mark) = &mark {
-        let settled = sent::update(request, |sent| match &outcome {
-            Ok(_) => sent.settle(mark),
-            Err(_) => sent.release(mark),
-        });
-        if let Err(error) = settled.await {
-            let (user, device) = (&request.session.user, &request.device.key);
-            tracing::warn!(%user, %device, %error, "it is not kept whether a message was sent");
-        }
+        settle(request, mark, outcome.is_ok()).await;
     }
     match outcome {
         Ok(note) => Ok(Reaction::Body(Vec::new(), note)),
@@ -106,6 +100,66 @@ async fn send(request: &Request) -> Result<Reaction> {
         Err(NotSent::Later(secs, _)) => Ok(Reaction::Busy(secs)),
         Err(NotSent::Error(error)) => Err(error),
     }
+}
+
+async fn settle(request: &Request, mark: &Mark, was_sent: bool) {
+    let settled = sent::update(request, |sent| if was_sent { sent.settle(mark) } else { sent.release(mark) });
+    if let Err(error) = settled.await {
+        let (user, device) = (&request.session.user, &request.device.key);
+        tracing::warn!(%user, %device, %error, "it is not kept whether a message was sent");
+    }
+}
+
+/// What became of a draft that was to leave.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DraftSent {
+    /// It is on its way, now or since before, and its copy is in Sent Items.
+    Yes,
+    /// It cannot be sent as it is.
+    Refused,
+    /// Not now.
+    Later,
+}
+
+/// Sends a draft ([MS-ASEMAIL] Send), once for the same mark. It goes on when the device hangs up.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn send_draft(request: &Request, mark: Mark, hierarchy: Number, mime: Bytes) -> Result<DraftSent> {
+    let request = request.clone();
+    let sending = tokio::spawn(async move {
+        let now = unix_secs();
+        match sent::update(&request, |sent| sent.claim(&mark, now)).await?.0 {
+            Claim::Ours => {}
+            Claim::UnderWay => return Ok(DraftSent::Later),
+            Claim::Sent => return Ok(DraftSent::Yes),
+        }
+        let asked = ComposeRequest { mime: mime.into(), save_in_sent: true, ..ComposeRequest::default() };
+        let outcome = compose_and_submit(&request, asked, Some(&mark), now, hierarchy).await;
+        settle(&request, &mark, outcome.is_ok()).await;
+        match outcome {
+            Ok(_) => Ok(DraftSent::Yes),
+            Err(NotSent::Status(status)) => {
+                tracing::debug!(user = %request.session.user, %status, "a draft is not sent");
+                Ok(DraftSent::Refused)
+            }
+            Err(NotSent::Later(..)) => Ok(DraftSent::Later),
+            Err(NotSent::Error(error)) => Err(error),
+        }
+    });
+    sending.await.unwrap_or(Ok(DraftSent::Later))
+}
+
+/// The user's own address, if the name is one.
+pub(super) fn own_address(user: &UserName) -> Option<String> {
+    user.domain().map(|_| user.to_string())
+}
+
+/// The Message-ID of a message of this device that has none of its own: the same for the same.
+pub(super) fn message_id(request: &Request, unique: &str) -> String {
+    let user = &request.session.user;
+    let of = Mark::of_message(format!("{user} {} {unique}", request.device.key).as_bytes());
+    format!("<{}@{}>", of.as_str(), user.domain().unwrap_or("directpush.invalid"))
 }
 
 fn refused(request: &Request, status: CommonStatus) -> Reaction {
@@ -240,15 +294,13 @@ async fn composed(
     let smart = if command == Command::SmartForward { Smart::Forward } else { Smart::Reply };
     let bytes_max = request.front.config.mail_bytes;
     let original = original.map(|original| original.mime.clone());
-    let user = &request.session.user;
-    let own = user.domain().map(|_| user.to_string());
+    let own = own_address(&request.session.user);
     // The same message has the same id, should it be handed in again.
     let unique = match mark {
         Some(mark) => mark.as_str().to_owned(),
         None => uuid::Uuid::new_v4().simple().to_string(),
     };
-    let of = Mark::of_message(format!("{user} {} {unique}", request.device.key).as_bytes());
-    let message_id = format!("<{}@{}>", of.as_str(), user.domain().unwrap_or("directpush.invalid"));
+    let message_id = message_id(request, &unique);
     let composing = request.front.desk.work("a message", move || {
         let ComposeRequest { mime, replace_mime, .. } = asked;
         let mime = match &original {

@@ -115,6 +115,15 @@ impl SentMail {
     }
 }
 
+/// Whether a message is known to have been sent.
+///
+/// # Errors
+/// [`crate::backend::Error`].
+pub async fn is_settled(request: &Request, mark: &Mark) -> Result<bool> {
+    let known = state::load::<SentMail>(request, SENT_MAIL).await?.value.unwrap_or_default();
+    Ok(known.sent.iter().any(|entry| entry.mark == mark.0 && entry.done))
+}
+
 /// Changes the device's object; what `change` gives, and what the back end said of the device.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use directpush_common::eas::status::SyncStatus;
 use directpush_common::eas::sync::{
-    CollectionResponse, SyncBody, SyncCollection, SyncRequest, SyncResponse, Wait,
+    CollectionResponse, SyncBody, SyncCollection, SyncError, SyncRequest, SyncResponse, Wait,
 };
 use directpush_common::eas::{
     Command, CommonStatus, Malformed, Version, common_status_answer, malformed_answer,
@@ -20,6 +20,7 @@ use directpush_common::sync::cache::SyncCache;
 use directpush_common::wbxml::Limits;
 
 use super::budget::Budget;
+use super::send_mail::body_bytes_max;
 use super::state::{self, SYNC_REQUEST};
 use super::sync_collection::{self, Standing, Synced, Terms};
 use super::{Reaction, Request, hanging};
@@ -41,7 +42,7 @@ const WINDOW_MAX: usize = 512;
 pub async fn run(request: &Request) -> Result<Reaction> {
     let version = request.line.version;
     request.front.engine.handle_sync(request.device.hash);
-    let body = match SyncBody::decode(&request.body, Limits::default()) {
+    let body = match read(request).await {
         Ok(SyncBody::Empty) if !version.has_hanging_sync() => {
             return Ok(malformed_answer(Command::Sync, version, Malformed::Content).into());
         }
@@ -104,6 +105,19 @@ pub async fn run(request: &Request) -> Result<Reaction> {
     }
     let note = note(&turned.responses);
     Ok(Reaction::Body(SyncResponse::Collections(turned.responses).encode(version), note))
+}
+
+/// Reads the request. One that is large, because drafts with attachments are in it, is read where that holds up nobody.
+async fn read(request: &Request) -> std::result::Result<SyncBody, SyncError> {
+    let limits = Limits::default();
+    if request.body.len() <= limits.bytes_max || !request.line.version.has_drafts() {
+        return SyncBody::decode(&request.body, limits);
+    }
+    let limits = Limits { bytes_max: body_bytes_max(request.front.config.mail_bytes), ..limits };
+    let body = request.body.clone();
+    let reading = request.front.desk.work("a large Sync", move || SyncBody::decode(&body, limits));
+    // It is refused as one that is too large.
+    reading.await.unwrap_or_else(|_| SyncBody::decode(&request.body, Limits::default()))
 }
 
 /// A folder that is there twice would be told of twice.

@@ -197,7 +197,7 @@ impl Turn<'_> {
         &self,
         loaded: &Loaded<CollectionState>,
         state: &CollectionState,
-        from: KeyState,
+        mut from: KeyState,
         replayed: bool,
     ) -> Result<Synced> {
         let kept = Kept::from_text(&from.options).updated(&self.collection.options);
@@ -209,7 +209,8 @@ impl Turn<'_> {
         }
         let base = from.base.map_or(Number::ZERO, |base| base.number);
         let mut budget = self.terms.budget;
-        let responses = self.apply_commands(&kept, base, replayed, &mut budget).await?;
+        let again = replayed.then_some(&state.current.added);
+        let (responses, ledger) = self.apply_commands(&kept, base, again, &mut budget).await?;
         let wanted = self.collection.wants_changes(self.request.line.version);
         let room = if budget.is_over() { 0 } else { self.terms.room };
         let news = if wanted && room == 0 {
@@ -240,6 +241,9 @@ impl Turn<'_> {
         }
         let quiet =
             news.commands.is_empty() && !news.more && self.collection.commands.is_empty() && !replayed;
+        // Kept for the request that led to the key, should it come again.
+        let told_before = std::mem::take(&mut from.added);
+        next.added = if quiet { told_before } else { ledger };
         let mut after = if quiet { state.advanced(next) } else { CollectionState::answered(from, next) };
         after.used |= quiet && self.terms.waits;
         let mut fresh = loaded.fresh;
@@ -436,7 +440,7 @@ impl Turn<'_> {
         Ok(all.folders.iter().any(|folder| folder.id == self.folder && folder.folder_type == DRAFTS))
     }
 
-    fn server_id(&self, item: ItemId) -> String {
+    pub(super) fn server_id(&self, item: ItemId) -> String {
         format!("{:x}:{item}", self.folder.counter)
     }
 

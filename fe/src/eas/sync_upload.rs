@@ -3,7 +3,7 @@
 //! The back end is told which device it was, so that nothing of it comes back. A request may come twice, when its answer was
 //! lost: each command is such that the second time does no harm.
 //!
-//! Not here: what the server has to tell (`sync_collection`).
+//! Not here: what the server has to tell (`sync_collection`), drafts (`draft`).
 
 use directpush_common::change::{Cause, Live};
 use directpush_common::dav::hierarchy::Class;
@@ -15,6 +15,7 @@ use directpush_common::numbers::Number;
 use http::StatusCode;
 
 use super::budget::Budget;
+use super::draft::{self, Ledger};
 use super::item;
 use super::options::Kept;
 use super::sync_collection::Turn;
@@ -25,23 +26,31 @@ const DELETED_ITEMS: u8 = 4;
 
 impl Turn<'_> {
     /// The device's own changes. What is answered: every Add and Fetch, and what failed of the rest. `known`: the folder's
-    /// change number that the device knows; `again`: the request may have been carried out before.
+    /// change number that the device knows; `again`: the request may have been
+    /// carried out before, and did this to drafts.
     pub(super) async fn apply_commands(
         &self,
         kept: &Kept,
         known: Number,
-        again: bool,
+        again: Option<&Ledger>,
         budget: &mut Budget,
-    ) -> Result<Vec<CommandResponse>> {
-        let mut responses = Vec::new();
+    ) -> Result<(Vec<CommandResponse>, Ledger)> {
+        let (mut responses, mut ledger) = (Vec::new(), Ledger::new());
+        let nothing = Ledger::new();
+        let before = again.unwrap_or(&nothing);
+        let terms = (kept, known);
         for command in &self.collection.commands {
             match command {
-                // Mail comes by delivery; what a device writes comes by SendMail.
-                SyncCommand::Add { client_id, .. } => responses.push(CommandResponse::Add {
-                    client_id: client_id.clone(),
-                    server_id: None,
-                    status: SyncStatus::ConversionError,
-                }),
+                // Mail comes by delivery; of what a device writes there are drafts only.
+                SyncCommand::Add { client_id, data, .. } => {
+                    responses.push(self.add_draft(client_id, data, terms, before, &mut ledger).await?);
+                }
+                SyncCommand::Change { server_id, data }
+                    if draft::is_written(data) && self.is_drafts().await? =>
+                {
+                    let told = self.change_draft(server_id, data, terms, before, &mut ledger).await?;
+                    responses.extend(told);
+                }
                 SyncCommand::Change { server_id, data } => {
                     let status = completed(self.change(server_id, data, kept, known).await)?;
                     if status != SyncStatus::Success {
@@ -50,7 +59,7 @@ impl Turn<'_> {
                 }
                 SyncCommand::Delete { server_id } => {
                     let status = completed(self.delete(server_id).await)?;
-                    let gone = again && status == SyncStatus::ObjectNotFound;
+                    let gone = again.is_some() && status == SyncStatus::ObjectNotFound;
                     if status != SyncStatus::Success && !gone {
                         responses.push(CommandResponse::Delete { server_id: server_id.clone(), status });
                     }
@@ -60,10 +69,10 @@ impl Turn<'_> {
                 }
             }
         }
-        Ok(responses)
+        Ok((responses, ledger))
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         server_id: &str,
         data: &ApplicationData,
@@ -142,7 +151,7 @@ impl Turn<'_> {
 }
 
 /// [MS-ASCMD] Conflict: who wins.
-const DEVICE_WINS: u8 = 0;
+pub(super) const DEVICE_WINS: u8 = 0;
 const SERVER_WINS: u8 = 1;
 
 /// Whether the item is not already as the device wants it: two who did the same are in no conflict.
@@ -154,13 +163,13 @@ fn differs(live: &Live, change: &MailChange) -> bool {
 }
 
 /// A mailbox or a disk that is full is the fate of this command, not of the request: Status 9.
-fn completed(status: Result<SyncStatus>) -> Result<SyncStatus> {
+pub(super) fn completed(status: Result<SyncStatus>) -> Result<SyncStatus> {
     match status {
         Err(error) if is_full(&error) => Ok(SyncStatus::CannotComplete),
         status => status,
     }
 }
 
-fn is_full(error: &Error) -> bool {
+pub(super) fn is_full(error: &Error) -> bool {
     error.status() == Some(StatusCode::INSUFFICIENT_STORAGE)
 }

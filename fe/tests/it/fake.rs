@@ -101,6 +101,8 @@ pub(crate) struct Mailbox {
     pub(crate) number: u64,
     pub(crate) log: HashMap<u64, Vec<Entry>>,
     pub(crate) bodies: HashMap<(u64, u64), Bytes>,
+    /// Drafts by the URL under which they were made.
+    pub(crate) named: HashMap<String, u64>,
     pub(crate) subscriptions: BTreeMap<u64, Subscription>,
     pub(crate) next_subscription: u64,
     pub(crate) requests: Vec<String>,
@@ -153,6 +155,7 @@ impl Fake {
             number: 10,
             log: HashMap::new(),
             bodies: HashMap::new(),
+            named: HashMap::new(),
             subscriptions: BTreeMap::new(),
             next_subscription: 26,
             requests: Vec::new(),
@@ -575,6 +578,16 @@ impl Mailbox {
                 self.submitted.push(body.clone());
                 with(reply(201, ""), [(headers::SUBMISSION, "7f".to_owned())])
             }
+            "PUT" if maker.cause == Cause::Sync => {
+                if self.manners.full {
+                    return reply(507, "");
+                }
+                self.put_draft(&path, maker, get("if-none-match") == Some("*"), body)
+            }
+            "HEAD" => match self.named.get(&path) {
+                Some(item) => with(reply(200, ""), [("etag", format!("\"{EPOCH}-{item}\""))]),
+                None => reply(404, ""),
+            },
             "PUT" => {
                 assert_eq!((get("if-none-match"), get(headers::CAUSE)), (Some("*"), Some("send")));
                 self.put.push((self.folder_of(&path).unwrap(), body.clone()));
@@ -598,6 +611,44 @@ impl Mailbox {
             }
             _ => reply(501, ""),
         }
+    }
+
+    /// What a device writes: a new item by its name, or other bytes for one that is there.
+    fn put_draft(&mut self, path: &str, maker: Maker, only_new: bool, body: &Bytes) -> Response {
+        let folder = self.folder_of(path).unwrap();
+        let Some(item) = Self::item_of(path) else {
+            assert!(only_new, "a new one replaces none");
+            if self.named.contains_key(path) {
+                return reply(412, "");
+            }
+            self.number += 1;
+            let number = Number(self.number);
+            let live = Live {
+                maker: maker.clone(),
+                added: maker,
+                date: 1_700_000_000,
+                size: body.len() as u64,
+                read: true,
+                content: number,
+                ..Live::default()
+            };
+            let entry = Entry { id: ItemId(number), changed: number, kind: EntryKind::Live(live) };
+            self.log.entry(folder).or_default().push(entry);
+            self.bodies.insert((folder, number.0), body.clone());
+            self.named.insert(path.to_owned(), number.0);
+            return with(reply(201, ""), [("etag", format!("\"{EPOCH}-{number}\""))]);
+        };
+        if !self.touch(folder, item, maker, Some(true)) {
+            return reply(404, "");
+        }
+        let number = Number(self.number);
+        for entry in self.log.get_mut(&folder).unwrap().iter_mut().filter(|entry| entry.id == item) {
+            if let EntryKind::Live(live) = &mut entry.kind {
+                live.content = number;
+            }
+        }
+        self.bodies.insert((folder, item.0.0), body.clone());
+        with(reply(204, ""), [("etag", format!("\"{EPOCH}-{number}\""))])
     }
 
     /// The parent and the name that a URL says.

@@ -7,6 +7,7 @@ mod access_log;
 mod bad_input;
 mod commands;
 mod connect;
+mod drafts;
 mod fake;
 mod folders;
 mod hanging;

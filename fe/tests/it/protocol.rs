@@ -123,6 +123,7 @@ async fn changes_that_cannot_be_made_have_their_status() {
         | CommandResponse::Change { status, .. }
         | CommandResponse::Delete { status, .. }
         | CommandResponse::Fetch { status, .. } => *status,
+        CommandResponse::Changed { .. } => SyncStatus::Success,
     };
     let told: Vec<_> = collections[0].responses.iter().map(status).collect();
     let (conversion, gone) = (SyncStatus::ConversionError, SyncStatus::ObjectNotFound);

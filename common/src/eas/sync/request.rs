@@ -10,7 +10,8 @@ use crate::wbxml::tags::air_sync::{
     DELETE, DELETES_AS_MOVES, FETCH, GET_CHANGES, HEARTBEAT_INTERVAL, OPTIONS, PARTIAL, SERVER_ID, SUPPORTED,
     SYNC, SYNC_KEY, WAIT, WINDOW_SIZE,
 };
-use crate::wbxml::{Document, ElementRef, Limits, Tag, WbxmlError, Writer};
+use crate::wbxml::tags::email2;
+use crate::wbxml::{Document, Element, ElementRef, Limits, Tag, WbxmlError, Writer};
 
 /// What a Sync request's body says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,7 +79,7 @@ pub enum SyncCommand {
         class: Option<String>,
         /// The id by which the device knows it until the response gives it one.
         client_id: String,
-        /// The item.
+        /// The item. With `email2:Send` at its end it is a draft that is to be sent.
         data: ApplicationData,
     },
     /// Properties of an item that changed.
@@ -252,11 +253,11 @@ impl SyncCommand {
             Self::Add { class, client_id, data } => writer.element(ADD, |writer| {
                 writer.optional(CLASS, class.as_ref());
                 writer.text(CLIENT_ID, client_id);
-                application_data(writer, data);
+                write_item(writer, data);
             }),
             Self::Change { server_id, data } => writer.element(CHANGE, |writer| {
                 writer.text(SERVER_ID, server_id);
-                application_data(writer, data);
+                write_item(writer, data);
             }),
             Self::Delete { server_id } => writer.element(DELETE, |writer| writer.text(SERVER_ID, server_id)),
             Self::Fetch { server_id } => writer.element(FETCH, |writer| writer.text(SERVER_ID, server_id)),
@@ -266,7 +267,7 @@ impl SyncCommand {
     /// `None` for an element that is no command.
     fn read(command: ElementRef<'_>) -> Option<Result<Self, SyncError>> {
         let read = || {
-            let data = || read_application_data(command).unwrap_or_default();
+            let data = || read_item(command);
             let server_id = || text(command, SERVER_ID);
             Ok(Some(match command.tag() {
                 ADD => Self::Add {
@@ -281,6 +282,25 @@ impl SyncCommand {
             }))
         };
         read().transpose()
+    }
+}
+
+/// An item, and behind it whether it is a draft that leaves: `Send` stands beside its data ([MS-ASEMAIL] 2.2.2.69 Send), and is
+/// kept as the last of them.
+fn read_item(command: ElementRef<'_>) -> ApplicationData {
+    let mut data = read_application_data(command).unwrap_or_default();
+    if command.child(email2::SEND).is_some() {
+        data.push(Element::new(email2::SEND));
+    }
+    data
+}
+
+fn write_item(writer: &mut Writer, data: &ApplicationData) {
+    let (sends, data): (Vec<_>, Vec<_>) =
+        data.iter().cloned().partition(|element| element.tag == email2::SEND);
+    application_data(writer, &data);
+    if !sends.is_empty() {
+        writer.empty(email2::SEND);
     }
 }
 

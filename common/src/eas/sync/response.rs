@@ -65,7 +65,10 @@ pub enum ServerCommand {
 #[expect(missing_docs, reason = "each field is the element of its name")]
 pub enum CommandResponse {
     /// The id that a new item got, unless it failed.
-    Add { client_id: String, server_id: Option<String>, status: SyncStatus },
+    /// And what the server made of it (a draft's attachments, 16.0 and up).
+    Add { client_id: String, server_id: Option<String>, status: SyncStatus, data: Option<ApplicationData> },
+    /// A change that worked, where the server has something to say of it (as above).
+    Changed { server_id: String, data: ApplicationData },
     /// A change that failed.
     Change { server_id: String, status: SyncStatus },
     /// A deletion that failed.
@@ -244,10 +247,18 @@ impl CommandResponse {
             });
         };
         match self {
-            Self::Add { client_id, server_id, status } => writer.element(ADD, |writer| {
+            Self::Add { client_id, server_id, status, data } => writer.element(ADD, |writer| {
                 writer.text(CLIENT_ID, client_id);
                 writer.optional(SERVER_ID, server_id.as_ref());
                 writer.number(STATUS, status);
+                if let Some(data) = data {
+                    application_data(writer, data);
+                }
+            }),
+            Self::Changed { server_id, data } => writer.element(CHANGE, |writer| {
+                writer.text(SERVER_ID, server_id);
+                writer.number(STATUS, SyncStatus::Success);
+                application_data(writer, data);
             }),
             Self::Change { server_id, status } => brief(writer, CHANGE, server_id, *status),
             Self::Delete { server_id, status } => brief(writer, DELETE, server_id, *status),
@@ -267,10 +278,16 @@ impl CommandResponse {
             let server_id = || text(response, SERVER_ID);
             let status = status(response)?;
             Ok(Some(match response.tag() {
-                ADD => {
-                    Self::Add { client_id: text(response, CLIENT_ID)?, server_id: server_id().ok(), status }
-                }
-                CHANGE => Self::Change { server_id: server_id()?, status },
+                ADD => Self::Add {
+                    client_id: text(response, CLIENT_ID)?,
+                    server_id: server_id().ok(),
+                    status,
+                    data: read_application_data(response),
+                },
+                CHANGE => match read_application_data(response).filter(|_| status == SyncStatus::Success) {
+                    Some(data) => Self::Changed { server_id: server_id()?, data },
+                    None => Self::Change { server_id: server_id()?, status },
+                },
                 DELETE => Self::Delete { server_id: server_id()?, status },
                 FETCH => {
                     Self::Fetch { server_id: server_id()?, status, data: read_application_data(response) }

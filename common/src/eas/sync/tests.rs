@@ -186,6 +186,11 @@ fn responses_in_schema_order() {
                 client_id: "c".to_owned(),
                 server_id: None,
                 status: SyncStatus::ConversionError,
+                data: None,
+            },
+            CommandResponse::Changed {
+                server_id: "5:8".to_owned(),
+                data: vec![Element::text(email::SUBJECT, "x")],
             },
             CommandResponse::Change { server_id: "5:9".to_owned(), status: SyncStatus::ObjectNotFound },
         ],
@@ -201,6 +206,8 @@ fn responses_in_schema_order() {
          <Change><ServerId>5:2</ServerId><ApplicationData><Email:Read>1</Email:Read></ApplicationData></Change>\
          <Delete><ServerId>5:3</ServerId></Delete><SoftDelete><ServerId>5:4</ServerId></SoftDelete></Commands>\
          <Responses><Add><ClientId>c</ClientId><Status>6</Status></Add>\
+         <Change><ServerId>5:8</ServerId><Status>1</Status><ApplicationData><Email:Subject>x</Email:Subject>\
+         </ApplicationData></Change>\
          <Change><ServerId>5:9</ServerId><Status>8</Status></Change></Responses>\
          </Collection></Collections></Sync>",
     );

@@ -10,6 +10,7 @@
 //! Not here: who may send (the back end), where the original is (`send_mail`).
 
 pub mod desk;
+pub mod draft;
 mod header;
 mod parts;
 mod quote;

@@ -160,7 +160,7 @@ fn find_last(text: &str, wanted: &str) -> Option<usize> {
     text.as_bytes().windows(wanted.len()).rposition(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-fn with_crlf(text: &str) -> String {
+pub(super) fn with_crlf(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 32);
     for line in text.split_inclusive('\n') {
         let bare = line.trim_end_matches(['\r', '\n']);

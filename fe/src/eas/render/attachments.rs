@@ -4,6 +4,7 @@
 //! as long as the item does. Names and sizes come from headers and lengths; a body is decoded only when it
 //! is fetched ([MS-ASAIRS] Attachment; 2.5 has its own elements, [MS-ASEMAIL] Attachments).
 
+use directpush_common::mail::fields::Fields;
 use directpush_common::wbxml::Element;
 use directpush_common::wbxml::tags::{air_sync_base as base, email};
 use mail_parser::{ContentType, MimeHeaders as _};
@@ -31,6 +32,45 @@ pub fn attachment(mime: &[u8], part: usize) -> Option<Attachment> {
     let tree = Tree::of(mime);
     let part = tree.parts.get(part)?;
     Some(Attachment { content_type: content_type(part), bytes: part.decoded().into_owned() })
+}
+
+/// An attachment as it stands in the message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct File {
+    /// The number of its part.
+    pub number: usize,
+    /// Whether it belongs to the text (RFC 2387).
+    pub shown: bool,
+    /// The fields that speak of it, and its body, still encoded.
+    pub part: Vec<u8>,
+}
+
+/// All attachments that a device is told of, in the order of their numbers.
+pub fn files(mime: &[u8]) -> Vec<File> {
+    let tree = Tree::of(mime);
+    let layout = Layout::of(&tree);
+    let mut files: Vec<File> = entries(&tree, &layout)
+        .map(|(_, number, part)| {
+            let shown = part.parent.is_some_and(|parent| tree.parts[parent].is("multipart", "related"));
+            let mut copied = Vec::with_capacity(part.head.len() + part.body.len() + 64);
+            for field in Fields::of(part.head) {
+                let of_body = field.name.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case("Content-"));
+                if of_body {
+                    copied.extend_from_slice(field.raw.trim_ascii_end());
+                    copied.extend_from_slice(b"\r\n");
+                }
+            }
+            if part.is("message", "rfc822") && part.headers().content_type().is_none() {
+                // The default within multipart/digest (RFC 2046 5.1.5).
+                copied.extend_from_slice(b"Content-Type: message/rfc822\r\n");
+            }
+            copied.extend_from_slice(b"\r\n");
+            copied.extend_from_slice(part.body);
+            File { number, shown, part: copied }
+        })
+        .collect();
+    files.sort_by_key(|file| file.number);
+    files
 }
 
 /// The Attachments element of 12.0 and later, if there are any.

@@ -21,7 +21,7 @@ mod properties;
 mod tests;
 mod text;
 
-pub use attachments::{Attachment, attachment};
+pub use attachments::{Attachment, File, attachment, files};
 use directpush_common::eas::Version;
 use directpush_common::eas::sync::ApplicationData;
 use directpush_common::eas::sync::marks::mark_elements;
