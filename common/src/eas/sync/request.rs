@@ -289,7 +289,9 @@ impl SyncCommand {
 /// kept as the last of them.
 fn read_item(command: ElementRef<'_>) -> ApplicationData {
     let mut data = read_application_data(command).unwrap_or_default();
-    if command.child(email2::SEND).is_some() {
+    let before = data.len();
+    data.retain(|element| element.tag != email2::SEND);
+    if data.len() < before || command.child(email2::SEND).is_some() {
         data.push(Element::new(email2::SEND));
     }
     data

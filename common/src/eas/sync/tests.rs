@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::eas::status::{CommonStatus, SyncStatus};
 use crate::eas::{Answer, Version};
-use crate::wbxml::tags::air_sync_base;
+use crate::wbxml::tags::{air_sync_base, email2};
 use crate::wbxml::{Contents, Limits, Writer, dump_bytes};
 
 fn decode(body: &[u8]) -> Result<SyncBody, SyncError> {
@@ -312,4 +312,35 @@ proptest! {
         let body = [&[0x03, 0x01, 0x6A, 0x00, 0x45, 0x5C, 0x4F][..], &tail].concat();
         let _ = (decode(&body), SyncResponse::decode(&body, Limits::default()));
     }
+}
+
+/// [MS-ASEMAIL] 2.2.2.69: Send stands beside the data; in it, it means the same.
+#[test]
+fn a_draft_to_be_sent_is_read_from_either_place() {
+    let send = Element::new(email2::SEND);
+    let subject = Element::text(email::SUBJECT, "x");
+    let change = |data| {
+        let command = SyncCommand::Change { server_id: "5:1".into(), data };
+        let (sync_key, collection_id) = ("1".into(), "5".into());
+        let commands = vec![command];
+        let collection = SyncCollection { sync_key, collection_id, commands, ..SyncCollection::default() };
+        SyncRequest { collections: vec![collection], ..SyncRequest::default() }
+    };
+    let written = change(vec![subject.clone(), send.clone()]);
+    let body = written.encode(Version::V16_1);
+    check(&body, Version::V16_1, &written);
+    let inside = Writer::document(crate::wbxml::tags::air_sync::SYNC, |writer| {
+        use crate::wbxml::tags::air_sync::{
+            APPLICATION_DATA, CHANGE, COLLECTION, COLLECTION_ID, COLLECTIONS, COMMANDS, SERVER_ID, SYNC_KEY,
+        };
+        let data = Element::container(APPLICATION_DATA, [send, subject]);
+        let change = Element::container(CHANGE, [Element::text(SERVER_ID, "5:1"), data]);
+        let inner = [
+            Element::text(SYNC_KEY, "1"),
+            Element::text(COLLECTION_ID, "5"),
+            Element::container(COMMANDS, [change]),
+        ];
+        writer.tree(&Element::container(COLLECTIONS, [Element::container(COLLECTION, inner)]));
+    });
+    assert_eq!(decode(&inside), Ok(SyncBody::Full(written)));
 }
